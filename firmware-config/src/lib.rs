@@ -1,0 +1,1 @@
+//! What a device is told: board profiles, units and packaging. Reads strings, opens nothing.

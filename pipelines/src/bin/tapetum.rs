@@ -1,0 +1,2 @@
+//! The `tapetum` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sources, stages and sinks, the executor, and the programs built from them.

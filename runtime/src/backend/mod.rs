@@ -1,0 +1,126 @@
+//! Inference engines behind one small trait.
+//!
+//! To add an engine: write `backend/<name>.rs` with its `Backend` and `Session`, then add its `mod` line and one entry
+//! in [`BACKENDS`]. The suites iterate that list.
+
+use std::path::Path;
+
+use crate::{DType, Error, Result, Tensor};
+
+#[cfg(feature = "ort")]
+pub mod ort;
+#[cfg(feature = "tract")]
+pub mod tract;
+
+/// Every engine in this build, the preferred first.
+pub static BACKENDS: &[&dyn Backend] = &[
+];
+
+/// An inference engine. Holds no per-model state; see [`Session`].
+pub trait Backend: Sync {
+    /// Key accepted wherever an engine is chosen. Lower case, unique within [`BACKENDS`].
+    fn name(&self) -> &'static str;
+
+    /// Name and version of what would run, for example `tract 0.23.9`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Environment`] says why this engine cannot run on this machine and what to do.
+    fn probe(&self) -> Result<String>;
+
+    /// Parses, optimises and plans an ONNX model. Slow; never called on the frame path.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadFile`] if the model is not sound, [`crate::ErrorKind::Unsupported`] if this engine lacks
+    /// an operator, [`crate::ErrorKind::Environment`] if the engine itself cannot run.
+    fn load(&self, model: ModelSource<'_>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+}
+
+/// Where the ONNX model comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelSource<'a> {
+    /// The whole file, in memory.
+    Bytes(&'a [u8]),
+    /// A file the engine itself reads; spares a copy of large models.
+    Path(&'a Path),
+}
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Threads inside one run; `None` leaves the engine's default.
+    pub threads: Option<usize>,
+}
+
+/// One worker's handle on a loaded model. `Send`, not shared.
+pub trait Session: Send {
+    /// The model's inputs, in order.
+    fn inputs(&self) -> &[Port];
+
+    /// The model's outputs, in order.
+    fn outputs(&self) -> &[Port];
+
+    /// Runs once on `inputs` (in the order of [`Session::inputs`]); returns the outputs in order.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] if the inputs do not fit the ports, [`crate::ErrorKind::Internal`] or
+    /// [`crate::ErrorKind::Unsupported`] if the engine fails.
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+}
+
+/// A named input or output of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Name in the ONNX graph.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents; `None` where the model leaves one open.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl Port {
+    /// Checks that `tensor` may be fed to this port.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::BadInput`] naming the port, both types or both shapes.
+    pub fn accepts(&self, tensor: &Tensor) -> Result<()> {
+        let fits = self.shape.len() == tensor.rank()
+            && self.shape.iter().zip(tensor.shape()).all(|(want, &got)| want.is_none_or(|w| w == got));
+        if fits && self.dtype == tensor.dtype() {
+            return Ok(());
+        }
+        Err(Error::bad_input(format!(
+            "input {:?} takes {} {}, got {} {:?}",
+            self.name,
+            self.dtype.name(),
+            show_shape(&self.shape),
+            tensor.dtype().name(),
+            tensor.shape()
+        )))
+    }
+}
+
+/// `[1, 3, ?, ?]`: open extents as question marks.
+pub fn show_shape(shape: &[Option<usize>]) -> String {
+    let dims: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
+    format!("[{}]", dims.join(", "))
+}
+
+/// The engine called `name`.
+///
+/// # Errors
+/// [`crate::ErrorKind::InvalidConfig`] naming the engines of this build.
+pub fn by_name(name: &str) -> Result<&'static dyn Backend> {
+    BACKENDS.iter().copied().find(|b| b.name() == name).ok_or_else(|| {
+        let known: Vec<_> = BACKENDS.iter().map(|b| b.name()).collect();
+        Error::config(format!("unknown engine {name:?}; this build has {}", known.join(", ")))
+    })
+}
+
+/// Checks the number of inputs and each against its port.
+pub(crate) fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<()> {
+    if ports.len() != inputs.len() {
+        return Err(Error::bad_input(format!("the model has {} inputs, got {}", ports.len(), inputs.len())));
+    }
+    ports.iter().zip(inputs).try_for_each(|(port, tensor)| port.accepts(tensor))
+}

@@ -1,0 +1,1 @@
+//! The contract that travels inside a model: how its input is made and what its outputs mean.

@@ -1,0 +1,16 @@
+//! One model and one frame.
+//!
+//! This crate holds what every other part of Tapetum stands on: [`Tensor`]s, the inference [`backend`]s behind one
+//! small trait, the model [`contract`] that travels inside an ONNX file, and the one [`Error`] type.
+//! It opens no files of its own, starts no threads and knows nothing of checkpoints or cameras.
+
+#![forbid(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod backend;
+pub mod contract;
+mod error;
+pub mod seed;
+mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use tensor::{DType, Data, Element, Tensor};
