@@ -13,8 +13,7 @@ pub mod ort;
 pub mod tract;
 
 /// Every engine in this build, the preferred first.
-pub static BACKENDS: &[&dyn Backend] = &[
-];
+pub static BACKENDS: &[&dyn Backend] = &[];
 
 /// An inference engine. Holds no per-model state; see [`Session`].
 pub trait Backend: Sync {

@@ -1,0 +1,9 @@
+//! ONNX files: reading any, writing ours.
+
+mod convert;
+pub mod proto;
+mod read;
+mod write;
+
+pub use read::{read, read_metadata};
+pub use write::{append_metadata, write};

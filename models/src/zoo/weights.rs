@@ -1,0 +1,60 @@
+//! Where a network's tensors come from: a checkpoint, or a seed.
+
+use std::collections::BTreeMap;
+
+use tapetum_runtime::seed::Seeded;
+use tapetum_runtime::{Result, Tensor};
+
+use crate::checkpoint::StateDict;
+
+/// The source a network takes its tensors from while it is built.
+pub enum Weights {
+    /// A checkpoint; every tensor is accounted for.
+    Checkpoint(StateDict),
+    /// Made up from a seed, keeping activations in range; what was made is kept.
+    Seeded {
+        /// The generator.
+        rng: Seeded,
+        /// Every tensor handed out, by name.
+        made: BTreeMap<String, Tensor>,
+    },
+}
+
+impl Weights {
+    /// Weights made up from `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        Self::Seeded { rng: Seeded::new(seed), made: BTreeMap::new() }
+    }
+
+    /// The `f32` tensor `name` of `shape`.
+    ///
+    /// # Errors
+    /// [`tapetum_runtime::ErrorKind::BadFile`] if the checkpoint has no such tensor or one of another shape.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        match self {
+            Self::Checkpoint(state) => state.take(name, shape),
+            Self::Seeded { rng, made } => {
+                let tensor = Tensor::new(shape, initial(rng, name, shape))?;
+                made.insert(name.into(), tensor.clone());
+                Ok(tensor)
+            }
+        }
+    }
+}
+
+/// He initialisation for kernels and matrices; BatchNorm parameters as after some training, so that a fold which does
+/// nothing is seen.
+fn initial(rng: &mut Seeded, name: &str, shape: &[usize]) -> Vec<f32> {
+    let n: usize = shape.iter().product();
+    let last = name.rsplit('.').next().unwrap_or(name);
+    match (last, shape.len()) {
+        ("running_var", _) => rng.vec(n, 0.5, 1.5),
+        ("running_mean" | "bias", _) => rng.vec(n, -0.1, 0.1),
+        ("weight", 1) => rng.vec(n, 0.6, 1.4),
+        _ => {
+            let fan_in: usize = shape[1..].iter().product::<usize>().max(1);
+            let bound = (6.0 / fan_in as f32).sqrt();
+            rng.vec(n, -bound, bound)
+        }
+    }
+}
