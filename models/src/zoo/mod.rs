@@ -4,6 +4,7 @@
 //! [`FAMILIES`]. The suites iterate that list; a golden in `tests/goldens/` is found by walking the folder.
 
 pub mod blocks;
+pub mod difference;
 mod weights;
 
 use tapetum_runtime::Result;
