@@ -6,6 +6,7 @@
 #![forbid(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod checkpoint;
+pub mod cost;
 pub mod graph;
 pub mod onnx;
 pub mod zoo;

@@ -2,7 +2,7 @@
 
 use tapetum_runtime::DType;
 
-use super::{Facts, Known, axis, dims};
+use super::{Facts, Known, Presume, axis, dims};
 use crate::graph::{Dim, Node};
 
 pub(super) fn shape_of(node: &Node, facts: &mut Facts<'_>) -> Option<Known> {
@@ -242,8 +242,12 @@ pub(super) fn constant_of_shape(node: &Node, facts: &mut Facts<'_>) -> Option<Kn
 }
 
 pub(super) fn non_zero(node: &Node, facts: &mut Facts<'_>) -> Option<Known> {
-    let rank = facts.of(node, 0)?.dims.len();
-    Some(Known::new(DType::I64, vec![Dim::Fixed(rank), Dim::symbol(format!("count({})", node.name))]))
+    let dims = &facts.of(node, 0)?.dims;
+    let count = match facts.presume {
+        Presume::Nothing => Dim::symbol(format!("count({})", node.name)),
+        Presume::AllKept => dims::product(dims),
+    };
+    Some(Known::new(DType::I64, vec![Dim::Fixed(dims.len()), count]))
 }
 
 pub(super) fn split(node: &Node, facts: &mut Facts<'_>) -> Option<Vec<Known>> {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use tapetum_runtime::{DType, Tensor};
 
-use super::{Dim, Graph, Node};
+use super::{Dim, Graph, Node, Value};
 
 /// Element type and extents of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +35,24 @@ impl Known {
     }
 }
 
+/// How extents that depend on the data are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presume {
+    /// They stay open.
+    Nothing,
+    /// `NonZero` finds every element: the largest such an extent can be.
+    AllKept,
+}
+
 /// What is known of each value of `graph`, by name. Values behind operators that are not known here are left out.
 pub fn infer(graph: &Graph) -> BTreeMap<String, Known> {
-    let mut facts = Facts { graph, known: BTreeMap::new(), integers: BTreeMap::new() };
-    for v in &graph.inputs {
+    infer_with(graph, &graph.inputs, Presume::Nothing)
+}
+
+/// As [`infer`], with other extents of the inputs.
+pub fn infer_with(graph: &Graph, inputs: &[Value], presume: Presume) -> BTreeMap<String, Known> {
+    let mut facts = Facts { graph, presume, known: BTreeMap::new(), integers: BTreeMap::new() };
+    for v in inputs {
         facts.known.insert(v.name.clone(), Known::new(v.dtype, v.dims.clone()));
     }
     for name in graph.constants.keys() {
@@ -57,6 +71,7 @@ pub fn infer(graph: &Graph) -> BTreeMap<String, Known> {
 /// What is known while walking the graph.
 struct Facts<'g> {
     graph: &'g Graph,
+    presume: Presume,
     known: BTreeMap<String, Known>,
     /// Contents of small integer values (shapes and what is computed from them).
     integers: BTreeMap<String, Vec<Dim>>,
