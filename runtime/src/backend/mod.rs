@@ -13,7 +13,12 @@ pub mod ort;
 pub mod tract;
 
 /// Every engine in this build, the preferred first.
-pub static BACKENDS: &[&dyn Backend] = &[];
+pub static BACKENDS: &[&dyn Backend] = &[
+    #[cfg(feature = "tract")]
+    &tract::Tract,
+    #[cfg(feature = "ort")]
+    &ort::Ort::CPU,
+];
 
 /// An inference engine. Holds no per-model state; see [`Session`].
 pub trait Backend: Sync {
