@@ -36,4 +36,9 @@ impl StateDict {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
+
+    /// Leaves the tensor `name`, if there is one, aside.
+    pub fn ignore(&mut self, name: &str, _why: &'static str) {
+        self.0.remove(name);
+    }
 }

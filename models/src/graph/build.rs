@@ -27,6 +27,39 @@ impl Default for Conv2d {
     }
 }
 
+/// A convolution kernel that is already a value of the graph: computed there, or shared by several nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel<'a> {
+    /// `[C_out, C_in / groups, kH, kW]`
+    pub weight: &'a str,
+    /// `[C_out]`
+    pub bias: Option<&'a str>,
+    /// `[kH, kW]`
+    pub size: [usize; 2],
+}
+
+/// Geometry of a transposed 2-D convolution; the kernel size comes from the weight.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvTranspose2d {
+    /// Growth in both axes.
+    pub stride: usize,
+    /// Rows and columns cut from each side of the result.
+    pub pad: usize,
+    /// Rows and columns added at the bottom and right of the result.
+    pub output_pad: usize,
+}
+
+/// Window of a 2-D pooling.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool2d {
+    /// Square window size.
+    pub kernel: usize,
+    /// Step in both axes.
+    pub stride: usize,
+    /// Cells added on each side.
+    pub pad: usize,
+}
+
 /// The five parts of a BatchNorm in inference mode; each tensor is `[C]`.
 #[derive(Clone, Debug)]
 pub struct Norm {
@@ -119,12 +152,62 @@ impl Builder {
         bias: Option<Tensor>,
         spec: Conv2d,
     ) -> String {
-        let kernel: Vec<i64> = weight.shape()[2..].iter().map(|&k| k as i64).collect();
-        let weight = self.param(&format!("{name}.weight"), weight);
-        let bias = bias.map(|b| self.param(&format!("{name}.bias"), b));
+        let kernel = kernel_shape(&weight);
+        let (weight, bias) = self.weight_and_bias(name, weight, bias);
         let mut inputs = vec![x, &weight];
         inputs.extend(bias.as_deref());
         self.op("Conv", name, &inputs, &conv_attrs(kernel, spec))
+    }
+
+    /// Convolution with a kernel that is already in the graph.
+    pub fn conv_with(&mut self, name: &str, x: &str, kernel: Kernel<'_>, spec: Conv2d) -> String {
+        let mut inputs = vec![x, kernel.weight];
+        inputs.extend(kernel.bias);
+        let size = kernel.size.map(|k| k as i64).to_vec();
+        self.op("Conv", name, &inputs, &conv_attrs(size, spec))
+    }
+
+    /// Transposed convolution with weight `[C_in, C_out, kH, kW]` and optional bias `[C_out]`, stored as
+    /// `name.weight` and `name.bias`.
+    pub fn conv_transpose(
+        &mut self,
+        name: &str,
+        x: &str,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        spec: ConvTranspose2d,
+    ) -> String {
+        let kernel = kernel_shape(&weight);
+        let (weight, bias) = self.weight_and_bias(name, weight, bias);
+        let mut inputs = vec![x, &weight];
+        inputs.extend(bias.as_deref());
+        let attrs = [
+            ("kernel_shape", Attr::Ints(kernel)),
+            ("strides", Attr::Ints(vec![spec.stride as i64; 2])),
+            ("pads", Attr::Ints(vec![spec.pad as i64; 4])),
+            ("output_padding", Attr::Ints(vec![spec.output_pad as i64; 2])),
+        ];
+        self.op("ConvTranspose", name, &inputs, &attrs)
+    }
+
+    /// `MaxPool` or `AveragePool`.
+    pub fn pool(&mut self, op: &str, name: &str, x: &str, window: Pool2d) -> String {
+        let attrs = [
+            ("kernel_shape", Attr::Ints(vec![window.kernel as i64; 2])),
+            ("strides", Attr::Ints(vec![window.stride as i64; 2])),
+            ("pads", Attr::Ints(vec![window.pad as i64; 4])),
+        ];
+        self.op(op, name, &[x], &attrs)
+    }
+
+    fn weight_and_bias(
+        &mut self,
+        name: &str,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    ) -> (String, Option<String>) {
+        let weight = self.param(&format!("{name}.weight"), weight);
+        (weight, bias.map(|b| self.param(&format!("{name}.bias"), b)))
     }
 
     /// BatchNorm in inference mode, stored as `name.{weight, bias, running_mean, running_var}`.
@@ -196,6 +279,10 @@ impl Builder {
         self.graph.check()?;
         Ok(self.graph)
     }
+}
+
+fn kernel_shape(weight: &Tensor) -> Vec<i64> {
+    weight.shape().iter().skip(2).map(|&k| k as i64).collect()
 }
 
 fn conv_attrs(kernel: Vec<i64>, spec: Conv2d) -> [(&'static str, Attr); 4] {

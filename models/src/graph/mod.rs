@@ -9,7 +9,7 @@ pub mod infer;
 mod ir;
 mod node;
 
-pub use build::{Builder, Conv2d, Norm};
+pub use build::{Builder, Conv2d, ConvTranspose2d, Kernel, Norm, Pool2d};
 pub use index::Index;
 pub use ir::{Constant, Dim, Graph, HELPER_PREFIX, Value};
 pub use node::{Attr, Node};

@@ -4,7 +4,10 @@
 //! [`FAMILIES`]. The suites iterate that list; a golden in `tests/goldens/` is found by walking the folder.
 
 pub mod blocks;
+mod deanet;
 pub mod difference;
+mod osnet;
+mod resnet;
 mod weights;
 
 use tapetum_runtime::Result;
@@ -15,7 +18,7 @@ use crate::checkpoint::StateDict;
 use crate::graph::{Dim, Graph};
 
 /// Every kind of network that a checkpoint is compared with.
-pub static FAMILIES: &[&dyn Family] = &[];
+pub static FAMILIES: &[&dyn Family] = &[&deanet::DeaNetFamily, &osnet::OsNetFamily, &resnet::BnNeckFamily];
 
 /// A kind of network, such as TF-Net in all its widths and variants.
 pub trait Family: Sync {

@@ -40,6 +40,27 @@ impl Weights {
             }
         }
     }
+
+    /// As [`Weights::take`]; a tensor that is made up is scaled by `gain`, which keeps activations in range where
+    /// branches are summed without a normalisation.
+    ///
+    /// # Errors
+    /// As [`Weights::take`].
+    pub fn take_gained(&mut self, name: &str, shape: &[usize], gain: f32) -> Result<Tensor> {
+        let tensor = self.take(name, shape)?;
+        let Self::Seeded { made, .. } = self else { return Ok(tensor) };
+        let scaled = Tensor::new(shape, tensor.f32s()?.iter().map(|v| v * gain).collect())?;
+        made.insert(name.into(), scaled.clone());
+        Ok(scaled)
+    }
+
+    /// Leaves every tensor whose name starts with `prefix` aside: expected in such a checkpoint, not needed to run
+    /// the network.
+    pub fn ignore_prefix(&mut self, prefix: &str, why: &'static str) {
+        let Self::Checkpoint(state) = self else { return };
+        let names: Vec<String> = state.names().filter(|n| n.starts_with(prefix)).map(str::to_owned).collect();
+        names.iter().for_each(|name| state.ignore(name, why));
+    }
 }
 
 /// He initialisation for kernels and matrices; BatchNorm parameters as after some training, so that a fold which does

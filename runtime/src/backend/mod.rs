@@ -122,6 +122,7 @@ pub fn by_name(name: &str) -> Result<&'static dyn Backend> {
 }
 
 /// Checks the number of inputs and each against its port.
+#[cfg(any(feature = "tract", feature = "ort"))]
 pub(crate) fn check_inputs(ports: &[Port], inputs: &[Tensor]) -> Result<()> {
     if ports.len() != inputs.len() {
         return Err(Error::bad_input(format!("the model has {} inputs, got {}", ports.len(), inputs.len())));
