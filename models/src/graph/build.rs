@@ -249,6 +249,12 @@ impl Builder {
         self.op("Transpose", name, &[x], &[("perm", Attr::Ints(perm.to_vec()))])
     }
 
+    /// Conversion to element type `to`.
+    pub fn cast(&mut self, name: &str, x: &str, to: DType) -> String {
+        let code = i64::from(crate::onnx::type_code(to));
+        self.op("Cast", name, &[x], &[("to", Attr::Int(code))])
+    }
+
     /// Slice `start..end` along one axis.
     pub fn slice(&mut self, name: &str, x: &str, axis: i64, start: i64, end: i64) -> String {
         let bounds = [start, end, axis].map(|v| self.ints(&[v]));

@@ -160,3 +160,8 @@ pub fn unknown_variant(family: &dyn Family, variant: &str) -> Error {
 pub fn join<T: ToString>(parts: impl IntoIterator<Item = T>, between: &str) -> String {
     parts.into_iter().map(|p| p.to_string()).collect::<Vec<_>>().join(between)
 }
+
+/// Softmax along `axis`.
+pub fn softmax(b: &mut Builder, name: &str, x: &str, axis: i64) -> String {
+    b.op("Softmax", name, &[x], &[("axis", Attr::Int(axis))])
+}
