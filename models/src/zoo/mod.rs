@@ -6,8 +6,17 @@
 pub mod blocks;
 mod deanet;
 pub mod difference;
+mod mobileone;
+mod mobileone_block;
+mod mobileone_forms;
 mod osnet;
+mod ppm;
+mod resample;
 mod resnet;
+mod tfcls;
+mod tfdet;
+mod tfnet;
+mod tfnet_encoder;
 mod weights;
 
 use tapetum_runtime::Result;
@@ -18,7 +27,15 @@ use crate::checkpoint::StateDict;
 use crate::graph::{Dim, Graph};
 
 /// Every kind of network that a checkpoint is compared with.
-pub static FAMILIES: &[&dyn Family] = &[&deanet::DeaNetFamily, &osnet::OsNetFamily, &resnet::BnNeckFamily];
+pub static FAMILIES: &[&dyn Family] = &[
+    &tfnet::TfNetFamily,
+    &tfcls::TfClsFamily,
+    &tfdet::TfDetFamily,
+    &mobileone::MobileOneFamily,
+    &deanet::DeaNetFamily,
+    &osnet::OsNetFamily,
+    &resnet::BnNeckFamily,
+];
 
 /// A kind of network, such as TF-Net in all its widths and variants.
 pub trait Family: Sync {
