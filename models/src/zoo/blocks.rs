@@ -20,14 +20,17 @@ pub const CLASSIFIER_UNUSED: &str =
 /// # Errors
 /// As [`Weights::take`].
 pub fn norm(w: &mut Weights, name: &str, channels: usize) -> Result<Norm> {
+    norm_gained(w, name, channels, 1.0)
+}
+
+/// As [`norm`], with a made-up γ scaled by `gain`; see [`Weights::take_gained`].
+///
+/// # Errors
+/// As [`Weights::take`].
+pub fn norm_gained(w: &mut Weights, name: &str, channels: usize, gain: f32) -> Result<Norm> {
+    let gamma = w.take_gained(&format!("{name}.weight"), &[channels], gain)?;
     let mut part = |part: &str| w.take(&format!("{name}.{part}"), &[channels]);
-    Ok(Norm {
-        gamma: part("weight")?,
-        beta: part("bias")?,
-        mean: part("running_mean")?,
-        var: part("running_var")?,
-        eps: EPS,
-    })
+    Ok(Norm { gamma, beta: part("bias")?, mean: part("running_mean")?, var: part("running_var")?, eps: EPS })
 }
 
 /// Adds BatchNorm `name` over `channels`.

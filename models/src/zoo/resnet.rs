@@ -18,6 +18,9 @@ const STRIDES: [usize; 4] = [1, 2, 2, 1];
 const PUBLISHED_STEM: usize = 64;
 const PUBLISHED_WIDTHS: [usize; 4] = [64, 128, 256, 512];
 
+/// Made-up last BatchNorms of the blocks are scaled by this, so that a chain of residual blocks stays in range.
+const RESIDUAL_GAIN: f32 = 0.25;
+
 /// What a residual block is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -224,7 +227,10 @@ impl Block {
                 out = b.unary("Relu", &format!("{at}/relu{}", i - 1), &out);
             }
             out = blocks::conv(b, w, &format!("{at}.conv{i}"), &out, shape)?;
-            out = blocks::batch_norm(b, w, &format!("{at}.bn{i}"), &out, shape.c_out)?;
+            let gain = if i == self.kind.depth() { RESIDUAL_GAIN } else { 1.0 };
+            let (bn, channels) = (format!("{at}.bn{i}"), shape.c_out);
+            let norm = blocks::norm_gained(w, &bn, channels, gain)?;
+            out = b.batch_norm(&bn, &out, norm);
         }
         let skip = if self.stride == 1 && self.c_in == self.wide {
             x.to_owned()

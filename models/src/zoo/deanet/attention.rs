@@ -6,6 +6,9 @@ use crate::graph::{Attr, Builder, Conv2d};
 use crate::zoo::Weights;
 use crate::zoo::blocks::{self, ConvShape};
 
+/// Made-up 1×1 convolutions behind a fusion are scaled by this: x and y both arrive about one and a half times.
+const FUSION_GAIN: f32 = 0.3;
+
 /// Extents of one attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
@@ -42,7 +45,10 @@ pub fn fusion(b: &mut Builder, w: &mut Weights, at: &str, x: &str, y: &str, a: A
     let from_y = b.binary("Mul", &format!("{at}/from_y"), &rest, y);
     let sum = b.binary("Add", &format!("{at}/sum_x"), &both, &from_x);
     let sum = b.binary("Add", &format!("{at}/sum_y"), &sum, &from_y);
-    blocks::conv(b, w, &format!("{at}.conv"), &sum, pointwise(a.channels, a.channels))
+    let name = format!("{at}.conv");
+    let weight = w.take_gained(&format!("{name}.weight"), &[a.channels, a.channels, 1, 1], FUSION_GAIN)?;
+    let bias = w.take(&format!("{name}.bias"), &[a.channels])?;
+    Ok(b.conv(&name, &sum, weight, Some(bias), Conv2d::default()))
 }
 
 /// `[N, 1, H, W]` from the mean and the maximum over the channels.

@@ -14,7 +14,7 @@ const REDUCTION: usize = 8;
 const REDUCTION_MIX_2: usize = 4;
 
 /// Made-up second convolutions of the blocks are scaled by this, so that a chain of residual blocks stays in range.
-const RESIDUAL_GAIN: f32 = 0.25;
+const RESIDUAL_GAIN: f32 = 0.15;
 
 /// Adds the network over `image` `[N, 3, H, W]` (H and W multiples of 4); returns the dehazed image, same shape.
 ///

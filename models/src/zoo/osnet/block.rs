@@ -13,6 +13,11 @@ const GATE: usize = 16;
 /// Fewest output channels of a block: one hidden channel in the gate.
 pub const SMALLEST: usize = SQUEEZE * GATE;
 
+/// Made-up last BatchNorms of the blocks are scaled by this, so that four streams and the skip stay in range.
+const RESIDUAL_GAIN: f32 = 0.25;
+/// Made-up kernels without a ReLU behind them are scaled by this: the usual ones make up for the half that it drops.
+const LINEAR_GAIN: f32 = 0.7;
+
 /// Light convolutions of each stream.
 struct Stream {
     name: &'static str,
@@ -67,7 +72,11 @@ pub fn block(b: &mut Builder, w: &mut Weights, at: &str, x: &str, s: Block) -> R
         });
     }
     let sum = sum.ok_or_else(|| Error::internal("an OSNet block has no streams"))?;
-    let wide = conv_bn(b, w, &format!("{at}.conv3"), &sum, ConvShape::pointwise(mid, s.c_out))?;
+    let wide = format!("{at}.conv3.conv");
+    let wide = blocks::conv(b, w, &wide, &sum, ConvShape::pointwise(mid, s.c_out))?;
+    let bn = format!("{at}.conv3.bn");
+    let norm = blocks::norm_gained(w, &bn, s.c_out, RESIDUAL_GAIN)?;
+    let wide = b.batch_norm(&bn, &wide, norm);
     let skip = if s.c_in == s.c_out {
         x.to_owned()
     } else {
@@ -98,7 +107,9 @@ pub fn conv_bn_relu(b: &mut Builder, w: &mut Weights, at: &str, x: &str, s: Conv
 /// Adds a 1×1 convolution, a depthwise 3×3 one, BatchNorm and ReLU. Nothing stands between the two convolutions; they
 /// stay apart because together they would be a dense 3×3 one.
 fn light_conv(b: &mut Builder, w: &mut Weights, at: &str, x: &str, channels: usize) -> Result<String> {
-    let mixed = blocks::conv(b, w, &format!("{at}.conv1"), x, ConvShape::pointwise(channels, channels))?;
+    let name = format!("{at}.conv1");
+    let weight = w.take_gained(&format!("{name}.weight"), &[channels, channels, 1, 1], LINEAR_GAIN)?;
+    let mixed = b.conv(&name, x, weight, None, Conv2d::default());
     let spec = Conv2d { stride: 1, pad: 1, groups: channels };
     let depthwise = ConvShape { c_in: channels, c_out: channels, kernel: 3, spec, bias: false };
     let out = blocks::conv(b, w, &format!("{at}.conv2"), &mixed, depthwise)?;
