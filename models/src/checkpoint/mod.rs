@@ -1,8 +1,8 @@
 //! Readers for the files that training leaves behind.
 //!
-//! [`open`] tells the container by its content ([`torch_zip`], [`torch_legacy`], [`safetensors`]), reads no more than
-//! [`Limits`] allow and returns a [`StateDict`] with its [`Origin`]. The bytes are untrusted: the [`pickle`] machine
-//! describes and never executes, [`storage`] checks every view before anything is read, and [`wrapper`] finds the
+//! [`open`] tells the container by its content (`torch_zip`, `torch_legacy`, `safetensors`), reads no more than
+//! [`Limits`] allow and returns a [`StateDict`] with its [`Origin`]. The bytes are untrusted: the `pickle` machine
+//! describes and never executes, `storage` checks every view before anything is read, and `wrapper` finds the
 //! state dict inside whatever was saved around it.
 
 mod limits;

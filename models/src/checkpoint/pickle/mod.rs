@@ -1,7 +1,7 @@
 //! A pickle reader that can describe a state dict and do nothing else.
 //!
-//! [`opcodes`] names the instructions, [`globals`] is the allow-list, [`source`] reads with a place and a ceiling,
-//! [`value`] is what comes out, [`machine`] runs the instructions and [`rebuild`] says what the allowed names make.
+//! `opcodes` names the instructions, `globals` is the allow-list, `source` reads with a place and a ceiling,
+//! `value` is what comes out, `machine` runs the instructions and `rebuild` says what the allowed names make.
 
 mod globals;
 mod machine;
