@@ -135,6 +135,7 @@ impl Network for DeaNet {
         }
     }
 
+    /// Open: the network is convolutional throughout, every engine plans it for any size, and cameras differ.
     fn default_size(&self) -> InputSize {
         InputSize::Dynamic
     }
