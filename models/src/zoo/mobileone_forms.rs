@@ -50,7 +50,7 @@ impl Forms {
     ///
     /// # Errors
     /// [`tapetum_runtime::ErrorKind::BadFile`] naming a block that is in both forms or whose branches are not counted
-    /// from 0.
+    /// from 0, or two blocks that are not in the same form.
     pub fn read(state: &StateDict) -> Result<Self> {
         let mut blocks = BTreeMap::<&str, Seen>::new();
         for name in state.names() {
@@ -70,7 +70,15 @@ impl Forms {
             }
         }
         let stored = blocks.into_iter().map(|(name, seen)| Ok((name.to_owned(), seen.judge(name)?)));
-        Ok(Self(stored.collect::<Result<_>>()?))
+        let forms = Self(stored.collect::<Result<_>>()?);
+        let first = |folded: bool| forms.0.iter().find(|(_, s)| (s.branches == Branches::Folded) == folded);
+        if let (Some((trained, _)), Some((folded, _))) = (first(false), first(true)) {
+            return Err(Error::bad_file(format!(
+                "block {folded:?} is in deployment form, block {trained:?} in training form; \
+                 a checkpoint is all in one form"
+            )));
+        }
+        Ok(forms)
     }
 
     /// Sets how block `name` is stored.
