@@ -109,17 +109,19 @@ impl<'a> Assembly<'a> {
 
     /// The sum of the training branches, as a chain of additions.
     fn branches(&mut self, name: &str, x: &str, block: Block, convs: usize) -> Result<String> {
-        let mut sum = self.conv_norm(&format!("{name}.rbr_conv.0"), x, block, block.kernel)?;
+        let all = convs + usize::from(block.has_scale()) + usize::from(block.has_skip());
+        let gain = 1.0 / (all as f32).sqrt();
+        let mut sum = self.conv_norm(&format!("{name}.rbr_conv.0"), x, block, block.kernel, gain)?;
         let mut others = Vec::new();
         for i in 1..convs {
-            others.push(self.conv_norm(&format!("{name}.rbr_conv.{i}"), x, block, block.kernel)?);
+            let branch = format!("{name}.rbr_conv.{i}");
+            others.push(self.conv_norm(&branch, x, block, block.kernel, gain)?);
         }
         if block.has_scale() {
-            others.push(self.conv_norm(&format!("{name}.rbr_scale"), x, block, 1)?);
+            others.push(self.conv_norm(&format!("{name}.rbr_scale"), x, block, 1, gain)?);
         }
         if block.has_skip() {
-            let skip = format!("{name}.rbr_skip");
-            others.push(blocks::batch_norm(&mut self.graph, self.weights, &skip, x, block.c_in)?);
+            others.push(self.norm(&format!("{name}.rbr_skip"), x, block.c_in, gain)?);
         }
         for (n, branch) in others.iter().enumerate() {
             sum = self.graph.binary("Add", &format!("{name}/add.{n}"), &sum, branch);
@@ -127,9 +129,15 @@ impl<'a> Assembly<'a> {
         Ok(sum)
     }
 
-    fn conv_norm(&mut self, name: &str, x: &str, block: Block, kernel: usize) -> Result<String> {
+    fn conv_norm(&mut self, name: &str, x: &str, block: Block, kernel: usize, gain: f32) -> Result<String> {
         let y = self.conv(&format!("{name}.conv"), x, block.conv(kernel, false))?;
-        blocks::batch_norm(&mut self.graph, self.weights, &format!("{name}.bn"), &y, block.c_out)
+        self.norm(&format!("{name}.bn"), &y, block.c_out, gain)
+    }
+
+    /// BatchNorm; made-up weights are scaled by `gain`, so that a sum of branches stays in range.
+    fn norm(&mut self, name: &str, x: &str, channels: usize, gain: f32) -> Result<String> {
+        let norm = blocks::norm_gained(self.weights, name, channels, gain)?;
+        Ok(self.graph.batch_norm(name, x, norm))
     }
 
     /// `x · sigmoid(expand(ReLU(reduce(mean(x)))))`; Hu et al., arXiv:1709.01507, section 3.
