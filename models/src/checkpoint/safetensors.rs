@@ -6,7 +6,11 @@ use std::{
     path::Path,
 };
 
-use safetensors::{Dtype, tensor::Metadata};
+use safetensors::{Dtype, tensor::TensorInfo};
+use serde::{
+    Deserialize,
+    de::{Error as _, MapAccess, Visitor},
+};
 use tapetum_runtime::{DType, Data, Error, Result, Tensor};
 
 use super::{Contents, Format, limits::Limits, storage, wrapper};
@@ -27,10 +31,12 @@ pub(super) fn read<R: Read>(mut input: R, length: u64, limits: &Limits) -> Resul
     if got as u64 != size {
         return Err(Error::bad_file(format!("the safetensors header ends after {got} of {size} bytes")));
     }
-    let metadata: Metadata = serde_json::from_slice(&header)
+    let header_text = header;
+    let header: Header = serde_json::from_slice(&header_text)
         .map_err(|e| Error::bad_file(format!("the safetensors header is malformed: {e}")).caused_by(e))?;
-    drop(header);
-    let mut entries = check_layout(&metadata, length - 8 - size, limits)?;
+    drop(header_text);
+    let metadata = header.metadata;
+    let mut entries = check_layout(header.tensors, length - 8 - size, limits)?;
     let prefix = wrapper::strip_prefix(&mut entries);
 
     let mut tensors = BTreeMap::new();
@@ -45,18 +51,57 @@ pub(super) fn read<R: Read>(mut input: R, length: u64, limits: &Limits) -> Resul
         wrapper: None,
         prefix,
         passed_over: Vec::new(),
-        metadata: metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        metadata,
     })
+}
+
+/// The header. Read entry by entry so that a mistake is reported with the tensor's name, and a name that occurs
+/// twice at all.
+#[derive(Default)]
+struct Header {
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+        let mut header = Header::default();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                header.metadata = map.next_value()?;
+                continue;
+            }
+            let info = map.next_value().map_err(|e| A::Error::custom(format!("tensor {name:?}: {e}")))?;
+            if header.tensors.insert(name.clone(), info).is_some() {
+                return Err(A::Error::custom(format!("tensor {name:?} is described twice")));
+            }
+        }
+        Ok(header)
+    }
 }
 
 /// A tensor's name, type and shape.
 type Entry = (String, (DType, Vec<usize>));
 
 /// Names, types and shapes in file order, once they have been found to cover the `held` bytes without gap.
-fn check_layout(metadata: &Metadata, held: u64, limits: &Limits) -> Result<Vec<Entry>> {
-    let mut infos: Vec<_> = metadata.tensors().into_iter().collect();
+fn check_layout(tensors: BTreeMap<String, TensorInfo>, held: u64, limits: &Limits) -> Result<Vec<Entry>> {
+    let mut infos: Vec<_> = tensors.into_iter().collect();
     limits.check_tensors(infos.len())?;
-    infos.sort_by(|(a_name, a), (b_name, b)| (a.data_offsets, a_name).cmp(&(b.data_offsets, b_name)));
+    infos.sort_by_key(|(_, info)| info.data_offsets);
     let mut entries = Vec::with_capacity(infos.len());
     let mut end = 0u64;
     for (name, info) in infos {
@@ -76,7 +121,7 @@ fn check_layout(metadata: &Metadata, held: u64, limits: &Limits) -> Result<Vec<E
             )));
         }
         end = to;
-        entries.push((name, (dtype, info.shape.clone())));
+        entries.push((name, (dtype, info.shape)));
     }
     if end != held {
         return Err(Error::bad_file(format!("the tensors take {end} bytes, the file holds {held}")));

@@ -62,7 +62,7 @@ impl TensorRef {
                 self.strides,
                 self.offset,
                 self.storage.key,
-                held.unwrap_or(u64::MAX)
+                held.unwrap_or(self.storage.elements)
             ))),
         }
     }
