@@ -1,1 +1,0 @@
-//! The contract that travels inside a model: how its input is made and what its outputs mean.

@@ -1,0 +1,273 @@
+//! Reading TOML so that every mistake is told at once, with its place and the word that was probably meant.
+//!
+//! serde stops at the first mistake. Here each value is asked for by key and kind; what is wrong is noted with its
+//! line and column and reading goes on.
+
+use toml::{
+    Spanned,
+    de::{DeInteger, DeTable, DeValue},
+};
+
+use crate::{Error, Result};
+
+/// Collects mistakes while a file is read.
+pub(super) struct Reader<'t> {
+    text: &'t str,
+    file: &'t str,
+    /// Where, and what.
+    mistakes: Vec<(usize, String)>,
+}
+
+/// A table, or nothing where a variant was given by its name alone.
+pub(super) struct Table<'t> {
+    entries: DeTable<'t>,
+    at: usize,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(text: &'t str, file: &'t str) -> Self {
+        Self { text, file, mistakes: Vec::new() }
+    }
+
+    /// The whole file, whose keys must be among `known`. After a syntax error, what could be read.
+    pub(super) fn parse(&mut self, known: &[&str]) -> Table<'t> {
+        let (root, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let what = error.message().lines().next().unwrap_or("not TOML").to_owned();
+            self.note(error.span().map_or(0, |s| s.start), what);
+        }
+        let root = Table { at: root.span().start, entries: root.into_inner() };
+        self.known(&root, known, "the file");
+        root
+    }
+
+    /// # Errors
+    /// Everything noted, in the order of the file.
+    pub(super) fn finish(mut self) -> Result<()> {
+        if self.mistakes.is_empty() {
+            return Ok(());
+        }
+        self.mistakes.sort();
+        self.mistakes.dedup();
+        let line = |(at, what): &(usize, String)| {
+            let before = self.text.get(..*at).unwrap_or(self.text);
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+            format!("{}:{line}:{column}: {what}", self.file)
+        };
+        Err(Error::config(self.mistakes.iter().map(line).collect::<Vec<_>>().join("\n")))
+    }
+
+    fn note(&mut self, at: usize, what: impl Into<String>) {
+        self.mistakes.push((at, what.into()));
+    }
+
+    fn known(&mut self, table: &Table<'_>, known: &[&str], place: &str) {
+        for key in table.entries.keys() {
+            let name = key.get_ref().as_ref();
+            if !known.contains(&name) {
+                let what = match known {
+                    [] => format!("unknown key {name:?}: {place} takes none"),
+                    _ => format!("unknown key {name:?} in {place}{}", hint(name, known)),
+                };
+                self.note(key.span().start, what);
+            }
+        }
+    }
+
+    fn wrong(&mut self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.note(value.span().start, format!("{key} must be {wanted}, this is a value of type {found}"));
+    }
+
+    /// The table under `key`, whose keys must be among `known`.
+    pub(super) fn table(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Option<Table<'t>> {
+        let value = t.get(key)?;
+        let Some(entries) = value.get_ref().as_table() else {
+            self.wrong(key, value, "a table");
+            return None;
+        };
+        let table = Table { entries: entries.clone(), at: value.span().start };
+        self.known(&table, known, key);
+        Some(table)
+    }
+
+    /// The tables under `key`, by their names; the keys of each must be among `known`.
+    pub(super) fn tables(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Vec<(String, Table<'t>)> {
+        let Some(value) = t.get(key) else { return Vec::new() };
+        let Some(entries) = value.get_ref().as_table() else {
+            self.wrong(key, value, "a table of tables");
+            return Vec::new();
+        };
+        let all = Table { entries: entries.clone(), at: value.span().start };
+        let names: Vec<String> = all.entries.keys().map(|k| k.get_ref().to_string()).collect();
+        names.into_iter().filter_map(|name| Some((name.clone(), self.table(&all, &name, known)?))).collect()
+    }
+
+    /// One of several kinds: `key = "kind"`, or `key = { kind = { .. } }` with the keys that the kind has.
+    pub(super) fn variant<'k>(
+        &mut self,
+        t: &Table<'t>,
+        key: &str,
+        kinds: &[(&'k str, &[&str])],
+    ) -> Option<(&'k str, Table<'t>)> {
+        let value = t.get(key)?;
+        let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+        let (name, at) = match value.get_ref() {
+            DeValue::String(name) => (name.to_string(), value.span()),
+            DeValue::Table(table) if table.len() == 1 => {
+                let name = table.keys().next()?;
+                (name.get_ref().to_string(), name.span())
+            }
+            _ => {
+                self.wrong(key, value, &format!("exactly one of {}", names.join(", ")));
+                return None;
+            }
+        };
+        let Some(&(kind, keys)) = kinds.iter().find(|(k, _)| *k == name) else {
+            self.note(at.start, format!("unknown {key} {name:?}{}", hint(&name, &names)));
+            return None;
+        };
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let inner = Table { entries: table.clone(), at: at.start };
+                Some((kind, self.table(&inner, kind, keys)?))
+            }
+            _ => Some((kind, Table { entries: DeTable::new(), at: at.start })),
+        }
+    }
+
+    /// What `read` finds under `key`, which must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        t: &Table<'t>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &Table<'t>, &str) -> Option<T>,
+    ) -> Option<T> {
+        if t.get(key).is_none() {
+            self.note(t.at, format!("{key} is missing here"));
+        }
+        read(self, t, key)
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(&mut self, t: &Table<'t>, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = t.get(key)?;
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let Some(word) = value.get_ref().as_str() else {
+            self.wrong(key, value, &format!("one of {}", names.join(", ")));
+            return None;
+        };
+        let found = words.iter().find(|(name, _)| *name == word).map(|(_, value)| *value);
+        if found.is_none() {
+            self.note(value.span().start, format!("unknown {key} {word:?}{}", hint(word, &names)));
+        }
+        found
+    }
+
+    pub(super) fn flag(&mut self, t: &Table<'t>, key: &str) -> Option<bool> {
+        let value = t.get(key)?;
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.wrong(key, value, "true or false");
+        }
+        found
+    }
+
+    /// A whole number from 0 on.
+    pub(super) fn count(&mut self, t: &Table<'t>, key: &str) -> Option<usize> {
+        let value = t.get(key)?;
+        let found = value.get_ref().as_integer().and_then(whole);
+        if found.is_none() {
+            self.wrong(key, value, "a whole number from 0 on");
+        }
+        found
+    }
+
+    /// A whole number within 0 to 255.
+    pub(super) fn byte(&mut self, t: &Table<'t>, key: &str) -> Option<u8> {
+        let value = t.get(key)?;
+        let found = value.get_ref().as_integer().and_then(whole).and_then(|n| u8::try_from(n).ok());
+        if found.is_none() {
+            self.wrong(key, value, "a whole number from 0 to 255");
+        }
+        found
+    }
+
+    pub(super) fn number(&mut self, t: &Table<'t>, key: &str) -> Option<f32> {
+        let value = t.get(key)?;
+        let found = number(value.get_ref());
+        if found.is_none() {
+            self.wrong(key, value, "a finite number");
+        }
+        found
+    }
+
+    pub(super) fn numbers(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<f32>> {
+        self.list(t, key, "a list of finite numbers", number)
+    }
+
+    pub(super) fn strings(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<String>> {
+        self.list(t, key, "a list of strings", |v| v.as_str().map(str::to_owned))
+    }
+
+    /// Two numbers.
+    pub(super) fn pair(&mut self, t: &Table<'t>, key: &str) -> Option<[f32; 2]> {
+        let values = self.numbers(t, key)?;
+        let found = values.try_into().ok();
+        if let (None, Some(value)) = (found, t.get(key)) {
+            self.note(value.span().start, format!("{key} must be two numbers"));
+        }
+        found
+    }
+
+    fn list<T>(
+        &mut self,
+        t: &Table<'t>,
+        key: &str,
+        wanted: &str,
+        one: impl Fn(&DeValue<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let value = t.get(key)?;
+        let Some(values) = value.get_ref().as_array() else {
+            self.wrong(key, value, wanted);
+            return None;
+        };
+        let mut found = Vec::new();
+        for value in values.iter() {
+            match one(value.get_ref()) {
+                Some(one) => found.push(one),
+                None => self.wrong(key, value, wanted),
+            }
+        }
+        (found.len() == values.len()).then_some(found)
+    }
+}
+
+impl<'t> Table<'t> {
+    fn get(&self, key: &str) -> Option<&Spanned<DeValue<'t>>> {
+        self.entries.get(key)
+    }
+}
+
+fn whole(integer: &DeInteger<'_>) -> Option<usize> {
+    usize::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+fn number(value: &DeValue<'_>) -> Option<f32> {
+    let number: f32 = match value {
+        DeValue::Float(f) => f.as_str().parse().ok()?,
+        DeValue::Integer(i) => i64::from_str_radix(i.as_str(), i.radix()).ok()? as f32,
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+/// `; did you mean "x"?`, or the words that there are.
+fn hint(word: &str, known: &[&str]) -> String {
+    let nearest = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k)).min();
+    match nearest {
+        Some((distance, near)) if distance <= near.len().max(3) / 3 => format!("; did you mean {near:?}?"),
+        _ => format!("; known: {}", known.join(", ")),
+    }
+}
