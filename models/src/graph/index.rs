@@ -1,7 +1,9 @@
 //! Who makes and who reads each value.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 
+use super::infer::{self, Known};
 use super::{Graph, Node};
 
 /// A read-only index over a [`Graph`]: producers and readers by value name.
@@ -9,6 +11,7 @@ pub struct Index<'g> {
     graph: &'g Graph,
     producers: HashMap<&'g str, usize>,
     readers: HashMap<&'g str, Vec<usize>>,
+    known: OnceCell<BTreeMap<String, Known>>,
 }
 
 impl<'g> Index<'g> {
@@ -25,7 +28,7 @@ impl<'g> Index<'g> {
                 }
             }
         }
-        Self { graph, producers, readers }
+        Self { graph, producers, readers, known: OnceCell::new() }
     }
 
     /// The graph this index speaks of.
@@ -49,5 +52,10 @@ impl<'g> Index<'g> {
         let node = &self.graph.nodes[at];
         let once = node.reads().filter(|r| *r == value).count() == 1;
         (once && !self.graph.is_output(value) && !node.captures(value)).then_some((at, node))
+    }
+
+    /// Element type and extents of `value`, where they can be inferred (once per index, at the first question).
+    pub fn known(&self, value: &str) -> Option<&Known> {
+        self.known.get_or_init(|| infer::infer(self.graph)).get(value)
     }
 }
