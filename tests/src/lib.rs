@@ -1,1 +1,3 @@
 //! Shared helpers of the cross-crate suites.
+
+pub mod goldens;

@@ -8,8 +8,10 @@ mod attention;
 mod deconv;
 mod network;
 
+use tapetum_runtime::contract::{PadRule, ResizeRule};
 use tapetum_runtime::{Error, Result};
 
+use super::contract::{self, Ports};
 use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights, blocks};
 use crate::checkpoint::StateDict;
 use crate::graph::{Builder, Graph};
@@ -142,6 +144,15 @@ impl Network for DeaNet {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 4, dynamic_multiple: 4, min: 16, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let rule = self.size_rule();
+        let pad = PadRule::ReflectRightBottom { multiple: rule.dynamic_multiple };
+        Ports {
+            input: contract::rgb(size, &rule, ResizeRule::None, pad),
+            outputs: vec![contract::restored()],
+        }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {

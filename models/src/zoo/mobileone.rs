@@ -3,14 +3,19 @@
 //! `stage0` is one dense 3×3 block with stride 2; stages 1 to 4 are pairs of a depthwise 3×3 block (stride 2 in the
 //! first pair of a stage) and a pointwise block; then global average and one linear layer.
 
+use tapetum_runtime::contract::{Activation, Filter, OutputKind, ResizeRule};
 use tapetum_runtime::{Error, Result};
 
 use super::blocks::{self, check_size};
+use super::contract::{self, Ports};
 use super::mobileone_block::{Assembly, Block};
 use super::mobileone_forms::{self as mob, Branches, Forms, Stored};
 use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
 use crate::checkpoint::StateDict;
 use crate::graph::{Dim, Graph};
+
+/// The published evaluation resizes the shorter side to this, in pixels, before the centre crop.
+const SHORTER_SIDE: usize = 256;
 
 /// MobileOne in all widths and depths.
 pub struct MobileOneFamily;
@@ -210,6 +215,23 @@ impl Network for MobileOne {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 1, dynamic_multiple: 1, min: 32, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let filter = Filter::BilinearAntialiased;
+        let resize = ResizeRule::ShorterSideCrop { filter, shorter_side: SHORTER_SIDE };
+        let resize = match size {
+            InputSize::Fixed { height, width } if height.max(width) > SHORTER_SIDE => contract::STRETCH,
+            _ => resize,
+        };
+        let kind = OutputKind::Classes {
+            labels: contract::labels(self.classes, &[]),
+            activation: Activation::Softmax,
+        };
+        Ports {
+            input: contract::imagenet(size, &self.size_rule(), resize),
+            outputs: vec![contract::output("logits", kind)],
+        }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {

@@ -4,6 +4,7 @@
 //! [`FAMILIES`]. The suites iterate that list; a golden in `tests/goldens/` is found by walking the folder.
 
 pub mod blocks;
+pub mod contract;
 mod deanet;
 pub mod difference;
 mod mobileone;
@@ -21,6 +22,7 @@ mod weights;
 
 use tapetum_runtime::Result;
 
+pub use contract::Ports;
 pub use weights::Weights;
 
 use crate::checkpoint::StateDict;
@@ -68,6 +70,9 @@ pub trait Network {
 
     /// Which sizes this network takes.
     fn size_rule(&self) -> SizeRule;
+
+    /// How the input is made and what the outputs mean, unless the user says otherwise.
+    fn contract(&self, size: InputSize) -> Ports;
 
     /// Builds the graph in the form the weights are in, taking every tensor by its checkpoint name. Nodes and
     /// constants carry the checkpoint's names.

@@ -6,9 +6,11 @@
 
 mod block;
 
+use tapetum_runtime::contract::{Metric, OutputKind};
 use tapetum_runtime::{Error, Result};
 
 use super::blocks::{self, ConvShape};
+use super::contract::{self, Ports};
 use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
 use crate::checkpoint::StateDict;
 use crate::graph::{Builder, Conv2d, Dim, Graph, Pool2d};
@@ -107,6 +109,14 @@ impl Network for OsNet {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 1, dynamic_multiple: 1, min: 16, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let kind = OutputKind::Embedding { dim: self.feature, metric: Metric::Cosine };
+        Ports {
+            input: contract::imagenet(size, &self.size_rule(), contract::STRETCH),
+            outputs: vec![contract::output("embedding", kind)],
+        }
     }
 
     fn build(&self, w: &mut Weights, size: InputSize) -> Result<Graph> {

@@ -6,8 +6,10 @@
 //! `[N, 3, H, W]` RGB, normalised as for ImageNet; output `embedding` `[N, F]`, the feature after the BatchNorm "neck".
 
 use tapetum_runtime::Result;
+use tapetum_runtime::contract::{Metric, OutputKind};
 
 use super::blocks::{self, ConvShape};
+use super::contract::{self, Ports};
 use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
 use crate::checkpoint::StateDict;
 use crate::graph::{Builder, Conv2d, Dim, Graph, Pool2d};
@@ -138,6 +140,13 @@ fn stage(state: &StateDict, kind: Kind, number: usize) -> Result<Stage> {
     Ok(Stage { blocks, narrow: rows(1)?, wide: rows(kind.depth())? })
 }
 
+impl BnNeck {
+    /// Length of the embedding.
+    fn feature(&self) -> usize {
+        self.stages[3].wide
+    }
+}
+
 impl Network for BnNeck {
     fn description(&self) -> Description {
         let counts = blocks::join(self.stages.map(|s| s.blocks), "-");
@@ -162,6 +171,14 @@ impl Network for BnNeck {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 1, dynamic_multiple: 1, min: 16, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let kind = OutputKind::Embedding { dim: self.feature(), metric: Metric::Cosine };
+        Ports {
+            input: contract::imagenet(size, &self.size_rule(), contract::STRETCH),
+            outputs: vec![contract::output("embedding", kind)],
+        }
     }
 
     fn build(&self, w: &mut Weights, size: InputSize) -> Result<Graph> {

@@ -1,8 +1,10 @@
 //! TF-Cls: frame classifier over TF-Net's encoder (the classification step of TF-Collab, arXiv:2510.05615).
 
 use tapetum_runtime::Result;
+use tapetum_runtime::contract::{Activation, OutputKind, PadRule};
 
 use super::blocks::{self, check_size};
+use super::contract::{self, Ports};
 use super::mobileone_block::Assembly;
 use super::mobileone_forms::Forms;
 use super::tfnet_encoder::{Encoder, one_branch};
@@ -75,6 +77,15 @@ impl Network for TfCls {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 1, dynamic_multiple: 1, min: 32, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let labels = contract::labels(self.classes, &["clear", "closed", "broken", "blur"]);
+        let kind = OutputKind::Classes { labels, activation: Activation::None };
+        Ports {
+            input: contract::rgb(size, &self.size_rule(), contract::STRETCH, PadRule::None),
+            outputs: vec![contract::output("probabilities", kind)],
+        }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {

@@ -2,9 +2,11 @@
 //!
 //! One anchor-free head at stride 16, decoded in the graph to the usual export layout `[N, 4 + classes, cells]`.
 
+use tapetum_runtime::contract::{BoxLayout, OutputKind, PadRule};
 use tapetum_runtime::{Error, Result, Tensor};
 
 use super::blocks::{self, check_size};
+use super::contract::{self, Ports};
 use super::mobileone_block::{Assembly, Block};
 use super::mobileone_forms::{self as mob, Forms};
 use super::resample::{range, scalar_at};
@@ -99,6 +101,19 @@ impl Network for TfDet {
 
     fn size_rule(&self) -> SizeRule {
         SizeRule { fixed_multiple: 1, dynamic_multiple: 1, min: 32, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let kind = OutputKind::Boxes {
+            labels: contract::labels(self.classes, &["inside", "middle", "outside"]),
+            layout: BoxLayout::CxcywhScores,
+            score_threshold: 0.25,
+            iou_threshold: Some(0.45),
+        };
+        Ports {
+            input: contract::rgb(size, &self.size_rule(), contract::STRETCH, PadRule::None),
+            outputs: vec![contract::output("boxes", kind)],
+        }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {

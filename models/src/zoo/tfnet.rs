@@ -4,8 +4,10 @@
 //! skip connections, take in the encoder's features of that size.
 
 use tapetum_runtime::Result;
+use tapetum_runtime::contract::{MaskRule, OutputKind, PadRule};
 
 use super::blocks::{self, check_size};
+use super::contract::{self, Ports};
 use super::mobileone_block::{Assembly, Block};
 use super::mobileone_forms::{self as mob, Forms};
 use super::ppm::PyramidPooling;
@@ -189,6 +191,17 @@ impl Network for TfNet {
     fn size_rule(&self) -> SizeRule {
         let fixed_multiple = if self.skip { 2 } else { STRIDE };
         SizeRule { fixed_multiple, dynamic_multiple: STRIDE, min: STRIDE, batch: None }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let (labels, rule) = match self.classes {
+            1 => (contract::labels(1, &["tfbu"]), MaskRule::Threshold { above: 0.5 }),
+            n => (contract::labels(n, &["background", "tfbu"]), MaskRule::Argmax),
+        };
+        Ports {
+            input: contract::rgb(size, &self.size_rule(), contract::STRETCH, PadRule::None),
+            outputs: vec![contract::output("probabilities", OutputKind::Mask { labels, rule })],
+        }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {

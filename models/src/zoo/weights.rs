@@ -54,6 +54,17 @@ impl Weights {
         Ok(scaled)
     }
 
+    /// Everything was taken that a network takes.
+    ///
+    /// # Errors
+    /// [`tapetum_runtime::ErrorKind::BadFile`] naming tensors of the checkpoint that are left over.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Self::Checkpoint(state) => state.finish().map(drop),
+            Self::Seeded { .. } => Ok(()),
+        }
+    }
+
     /// Leaves every tensor whose name starts with `prefix` aside: expected in such a checkpoint, not needed to run
     /// the network.
     pub fn ignore_prefix(&mut self, prefix: &str, why: &'static str) {

@@ -1,2 +1,0 @@
-//! The `tapetum` program.
-fn main() {}

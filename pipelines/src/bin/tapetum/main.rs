@@ -1,0 +1,60 @@
+//! The `tapetum` program.
+//!
+//! Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration.
+
+mod fuse;
+mod init;
+mod inspect;
+mod progress;
+mod table;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tapetum_runtime::{ErrorKind, Result};
+
+/// Embedded real-time vision inference: fuse training checkpoints into proven ONNX models.
+#[derive(Parser)]
+#[command(name = "tapetum", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fold a training checkpoint (or an ONNX file in training form) into one proven ONNX model.
+    Fuse(fuse::Args),
+    /// Show what a checkpoint or a model holds: tensors, layers, parameters, contract, proof.
+    Inspect(inspect::Args),
+    /// Run a model's proof again: its golden self-check, or the comparison with its checkpoint.
+    Verify(verify::Args),
+    /// Write a training checkpoint of a known network with weights made up from a seed (for benchmarks and tests).
+    Init(init::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Fuse(args) => fuse::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Init(args) => init::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(if e.kind() == ErrorKind::InvalidConfig { 2 } else { 1 })
+        }
+    }
+}
+
+/// Prints one JSON object on standard output.
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| tapetum_runtime::Error::internal(format!("the report is not JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
+}
