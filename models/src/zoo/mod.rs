@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod contract;
 mod deanet;
 pub mod difference;
+mod lmdvit;
 mod mobileone;
 mod mobileone_block;
 mod mobileone_forms;
@@ -35,6 +36,7 @@ pub static FAMILIES: &[&dyn Family] = &[
     &tfdet::TfDetFamily,
     &mobileone::MobileOneFamily,
     &deanet::DeaNetFamily,
+    &lmdvit::LmdVitFamily,
     &osnet::OsNetFamily,
     &resnet::BnNeckFamily,
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tapetum_runtime::seed::Seeded;
-use tapetum_runtime::{Result, Tensor};
+use tapetum_runtime::{Error, Result, Tensor};
 
 use crate::checkpoint::StateDict;
 
@@ -71,6 +71,25 @@ impl Weights {
         let Self::Checkpoint(state) = self else { return };
         let names: Vec<String> = state.names().filter(|n| n.starts_with(prefix)).map(str::to_owned).collect();
         names.iter().for_each(|name| state.ignore(name, why));
+    }
+
+    /// Takes an `i64` tensor that the architecture determines (an index table saved as a buffer).
+    ///
+    /// # Errors
+    /// [`tapetum_runtime::ErrorKind::BadFile`] if the checkpoint has no such tensor or one with other values.
+    pub fn take_computed(&mut self, name: &str, computed: &Tensor) -> Result<()> {
+        match self {
+            Self::Checkpoint(state) => {
+                if state.take_i64(name, computed.shape())? != *computed {
+                    let message = format!("{name:?} does not hold the indices that this architecture uses");
+                    return Err(Error::bad_file(message));
+                }
+            }
+            Self::Seeded { made, .. } => {
+                made.insert(name.into(), computed.clone());
+            }
+        }
+        Ok(())
     }
 }
 

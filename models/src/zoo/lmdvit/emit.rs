@@ -1,0 +1,62 @@
+//! The layers that LMD-ViT is made of, on tokens `[M, C]`.
+
+use tapetum_runtime::Result;
+
+use crate::graph::{Attr, Builder};
+use crate::zoo::Weights;
+use crate::zoo::blocks::EPS;
+
+/// The graph being built and where its tensors come from.
+pub(super) struct Emit<'a> {
+    pub b: Builder,
+    pub w: &'a mut Weights,
+}
+
+impl Emit<'_> {
+    /// Takes a learned tensor and stores it under its own name.
+    pub fn param(&mut self, name: &str, shape: &[usize]) -> Result<String> {
+        let tensor = self.w.take(name, shape)?;
+        Ok(self.b.param(name, tensor))
+    }
+
+    /// `x · Wᵀ + b` for `x [M, c_in]`, stored as `name.weight [c_out, c_in]` and `name.bias`.
+    pub fn linear(&mut self, name: &str, x: &str, c_in: usize, c_out: usize) -> Result<String> {
+        let weight = self.param(&format!("{name}.weight"), &[c_out, c_in])?;
+        let bias = self.param(&format!("{name}.bias"), &[c_out])?;
+        Ok(self.gemm(name, x, &weight, &bias))
+    }
+
+    /// `x · Wᵀ + b` of values; `b` broadcasts to `[M, c_out]`.
+    pub fn gemm(&mut self, name: &str, x: &str, weight: &str, bias: &str) -> String {
+        self.b.op("Gemm", name, &[x, weight, bias], &[("transB", Attr::Int(1))])
+    }
+
+    /// LayerNorm over the last axis, stored as `name.{weight, bias} [channels]`.
+    pub fn layer_norm(&mut self, name: &str, x: &str, channels: usize) -> Result<String> {
+        let weight = self.param(&format!("{name}.weight"), &[channels])?;
+        let bias = self.param(&format!("{name}.bias"), &[channels])?;
+        let attrs = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(EPS))];
+        Ok(self.b.op("LayerNormalization", name, &[x, &weight, &bias], &attrs))
+    }
+
+    /// GELU in its exact form, `0.5·x · (1 + erf(x / √2))`, spelled in the pattern that ONNX Runtime fuses.
+    pub fn gelu(&mut self, name: &str, x: &str) -> String {
+        let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(|v| self.b.float(v));
+        let scaled = self.b.binary("Div", &format!("{name}/scaled"), x, &root);
+        let erf = self.b.unary("Erf", &format!("{name}/erf"), &scaled);
+        let share = self.b.binary("Add", &format!("{name}/share"), &erf, &one);
+        let twice = self.b.binary("Mul", &format!("{name}/twice"), x, &share);
+        self.b.binary("Mul", name, &twice, &half)
+    }
+
+    /// Mean along one axis, which disappears.
+    pub fn mean(&mut self, name: &str, x: &str, axis: i64) -> String {
+        let attrs = [("axes", Attr::Ints(vec![axis])), ("keepdims", Attr::Int(0))];
+        self.b.op("ReduceMean", name, &[x], &attrs)
+    }
+
+    /// `Gather` along axis 0.
+    pub fn gather(&mut self, name: &str, table: &str, indices: &str) -> String {
+        self.b.op("Gather", name, &[table, indices], &[("axis", Attr::Int(0))])
+    }
+}

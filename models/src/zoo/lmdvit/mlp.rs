@@ -1,0 +1,42 @@
+//! The feed-forward part: two linear layers with a depthwise convolution between them that stays inside the window.
+
+use tapetum_runtime::Result;
+
+use super::emit::Emit;
+use crate::graph::{Attr, Conv2d};
+
+/// Adds feed-forward part `name` on the tokens of K windows, `x [K · window², C]`.
+///
+/// ```text
+/// linear1.0: C → hidden, GELU, dwconv.0: 3×3 per channel with reflected borders, GELU, linear2.0: hidden → C
+/// ```
+///
+/// # Errors
+/// As [`crate::zoo::Weights::take`].
+///
+/// Source: Li et al., arXiv:2306.14268 (LeFF of Wang et al., *Uformer*, arXiv:2106.03106, inside each window).
+pub(super) fn mlp(
+    e: &mut Emit,
+    name: &str,
+    x: &str,
+    channels: usize,
+    hidden: usize,
+    window: usize,
+) -> Result<String> {
+    let (side, wide) = (window as i64, hidden as i64);
+    let x = e.linear(&format!("{name}.linear1.0"), x, channels, hidden)?;
+    let x = e.gelu(&format!("{name}.linear1.1"), &x);
+    let x = e.b.reshape(&format!("{name}/windows"), &x, &[-1, side, side, wide]);
+    let x = e.b.transpose(&format!("{name}/planar"), &x, &[0, 3, 1, 2]);
+    let pads = e.b.ints(&[0, 0, 1, 1, 0, 0, 1, 1]);
+    let x =
+        e.b.op("Pad", &format!("{name}/reflected"), &[&x, &pads], &[("mode", Attr::Str("reflect".into()))]);
+    let conv = format!("{name}.dwconv.0");
+    let weight = e.w.take(&format!("{conv}.weight"), &[hidden, 1, 3, 3])?;
+    let bias = e.w.take(&format!("{conv}.bias"), &[hidden])?;
+    let x = e.b.conv(&conv, &x, weight, Some(bias), Conv2d { groups: hidden, ..Conv2d::default() });
+    let x = e.gelu(&format!("{name}.dwconv.1"), &x);
+    let x = e.b.transpose(&format!("{name}/interleaved"), &x, &[0, 2, 3, 1]);
+    let x = e.b.reshape(&format!("{name}/tokens"), &x, &[-1, wide]);
+    e.linear(&format!("{name}.linear2.0"), &x, hidden, channels)
+}

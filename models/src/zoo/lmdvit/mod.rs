@@ -1,0 +1,94 @@
+//! LMD-ViT: local motion deblurring by window pruning (Li et al., arXiv:2306.14268).
+//!
+//! A U-shaped window transformer. Small predictors decide per 8×8 window whether it is blurred; the other windows pass
+//! untouched. The graph gathers the kept windows, computes on those alone and scatters them back, without control
+//! flow, for any number of kept windows including none.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | [`config`] | sizes from tensor names and shapes |
+//! | [`emit`] | the layers that everything here is made of |
+//! | [`plane`] | a feature map as tokens; which tokens a window has |
+//! | [`predictor`] | which windows are kept |
+//! | [`attention`] | window attention with relative position bias and shift mask |
+//! | [`mlp`] | the feed-forward part with its depthwise convolution inside the window |
+//! | [`network`] | blocks, layers and the U |
+
+mod attention;
+mod config;
+mod emit;
+mod mlp;
+mod network;
+mod plane;
+mod predictor;
+
+use tapetum_runtime::{Error, Result};
+
+use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
+use crate::checkpoint::StateDict;
+use crate::graph::Graph;
+use config::Config;
+
+/// LMD-ViT of any width and depth, in the released kind: three input channels, every layer prunes, the depthwise
+/// convolution of the feed-forward part stays inside its window ("LeFF local").
+pub struct LmdVitFamily;
+
+impl Family for LmdVitFamily {
+    fn name(&self) -> &'static str {
+        "lmdvit"
+    }
+
+    fn variants(&self) -> Vec<String> {
+        config::PUBLISHED.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn variant(&self, name: &str) -> Result<Box<dyn Network>> {
+        let found = config::PUBLISHED.iter().find(|(n, _)| *n == name);
+        let (_, config) = found.ok_or_else(|| {
+            Error::config(format!("lmdvit has no variant {name:?}; there are {}", self.variants().join(", ")))
+        })?;
+        Ok(Box::new(Deblur(config.clone())))
+    }
+
+    fn recognise(&self, state: &StateDict) -> Result<Option<Box<dyn Network>>> {
+        let config = config::infer(state).map_err(|e| e.at("lmdvit"))?;
+        Ok(config.map(|c| Box::new(Deblur(c)) as Box<dyn Network>))
+    }
+}
+
+/// One LMD-ViT.
+struct Deblur(Config);
+
+impl Network for Deblur {
+    fn description(&self) -> Description {
+        Description {
+            network: LmdVitFamily.name(),
+            variant: self.0.variant(),
+            form: Form::Deployment,
+            details: self.0.details(),
+        }
+    }
+
+    fn default_size(&self) -> InputSize {
+        let side = 256usize.next_multiple_of(self.0.multiple());
+        InputSize::Fixed { height: side, width: side }
+    }
+
+    fn size_rule(&self) -> SizeRule {
+        let multiple = self.0.multiple();
+        SizeRule { fixed_multiple: multiple, dynamic_multiple: multiple, min: multiple, batch: Some(1) }
+    }
+
+    fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {
+        let multiple = self.0.multiple();
+        if let InputSize::Fixed { height, width } = size {
+            let fits = |n: usize| n > 0 && n.is_multiple_of(multiple);
+            if !fits(height) || !fits(width) {
+                return Err(Error::config(format!(
+                    "LMD-ViT takes sizes that are multiples of {multiple}, got {height}x{width}; pad the image"
+                )));
+            }
+        }
+        network::build(&self.0, weights, size, self.size_rule())
+    }
+}

@@ -1,0 +1,198 @@
+//! Blocks, layers and the U.
+
+use tapetum_runtime::Result;
+
+use super::attention::{Attention, attention};
+use super::config::{Config, LAYERS};
+use super::emit::Emit;
+use super::mlp::mlp;
+use super::plane::{Grid, Part, Plane};
+use super::predictor::{Kept, predictor};
+use crate::graph::{Attr, Builder, Conv2d, Dim, Graph};
+use crate::zoo::blocks::{ConvShape, conv};
+use crate::zoo::{InputSize, SizeRule, Weights};
+
+/// Slope of `input_proj`'s LeakyReLU for negative values.
+const LEAK: f32 = 0.01;
+/// The gate never closes further than this.
+const GATE_FLOOR: f32 = 0.1;
+
+/// Builds the network. Input `image [1, 3, H, W]`, outputs `restored [1, 3, H, W]`, `gate [1, 1, H, W]` and one
+/// `decision_i [1, 1, H/s, W/s]` (1 = window kept) per predictor in execution order.
+pub(super) fn build(config: &Config, w: &mut Weights, size: InputSize, rule: SizeRule) -> Result<Graph> {
+    let mut net =
+        Net { e: Emit { b: Builder::new("lmdvit"), w }, config, stages: Vec::new(), decisions: Vec::new() };
+    let dims = size.image_dims(&rule);
+    let image = net.e.b.input("image", dims.clone());
+    net.stages(&image, size, &dims)?;
+
+    let c = config.embed;
+    let x = net.conv3("input_proj.proj.0", &image, 3, c)?;
+    let x = net.e.b.op("LeakyRelu", "input_proj.proj.1", &[&x], &[("alpha", Attr::Float(LEAK))]);
+    let mut x = net.tokens("input_proj.proj", &x, c);
+
+    let mut skips = Vec::new();
+    for i in 0..4 {
+        x = net.layer(i, &x)?;
+        skips.push(x.clone());
+        x = net.down(i, &x)?;
+    }
+    x = net.layer(4, &x)?;
+    for (i, skip) in skips.iter().rev().enumerate() {
+        x = net.up(i, &x, skip)?;
+        x = net.layer(5 + i, &x)?;
+    }
+    net.finish(&image, &x, &dims)
+}
+
+/// A resolution with its two window grids, plain and shifted.
+struct Stage {
+    plane: Plane,
+    grids: [Grid; 2],
+}
+
+struct Net<'a> {
+    e: Emit<'a>,
+    config: &'a Config,
+    stages: Vec<Stage>,
+    /// Each predictor's decision, with its extents.
+    decisions: Vec<(String, [Dim; 2])>,
+}
+
+impl Net<'_> {
+    fn stages(&mut self, image: &str, size: InputSize, dims: &[Dim]) -> Result<()> {
+        let mut plane = Plane::of_input(&mut self.e, image, size, dims);
+        for level in 0..5 {
+            if level > 0 {
+                plane = plane.halved(&mut self.e, level);
+            }
+            let window = self.config.window;
+            let grids = [plane.grid(&mut self.e, window, false)?, plane.grid(&mut self.e, window, true)?];
+            self.stages.push(Stage { plane: plane.clone(), grids });
+        }
+        Ok(())
+    }
+
+    /// Adds layer `i` of [`LAYERS`] on tokens `x`. Blocks of the same parity share one decision.
+    fn layer(&mut self, i: usize, x: &str) -> Result<String> {
+        let (layer, level, _) = LAYERS[i];
+        let (width, window) = (self.config.width(i), self.config.window);
+        let mut kept: [Option<Kept>; 2] = [None, None];
+        let mut x = x.to_owned();
+        for block in 0..self.config.depths[i] {
+            let name = format!("{layer}.blocks.{block}");
+            let stage = &self.stages[level];
+            let parity = block % 2;
+            let kept = match &mut kept[parity] {
+                Some(kept) => kept,
+                none => {
+                    let predictor_name = format!("{name}.score_predictor");
+                    let grid = &stage.grids[parity];
+                    let made =
+                        predictor(&mut self.e, &predictor_name, &x, width, &stage.plane, grid, window)?;
+                    let parts = [Part::Just(1), Part::Just(1), Part::Rows(window), Part::Cols(window)];
+                    let map = format!("{predictor_name}/map");
+                    let map = stage.plane.reshape(&mut self.e, &map, &made.decision, &parts);
+                    let to_float = [("to", Attr::Int(1))];
+                    let map = self.e.b.op("Cast", &format!("{predictor_name}/output"), &[&map], &to_float);
+                    self.decisions.push((map, stage.plane.dims(window)));
+                    none.insert(made)
+                }
+            };
+            let modulated = self.config.modulator && layer.starts_with("decoder");
+            let sizes = Attention {
+                channels: width,
+                heads: self.config.heads[i],
+                window,
+                kinds: kept.kinds.as_deref(),
+            };
+            x = block_on_kept(&mut self.e, &name, &x, kept, sizes, self.config.mlp_ratio, modulated)?;
+        }
+        Ok(x)
+    }
+
+    fn conv3(&mut self, name: &str, x: &str, c_in: usize, c_out: usize) -> Result<String> {
+        let spec = Conv2d { pad: 1, ..Conv2d::default() };
+        conv(&mut self.e.b, self.e.w, name, x, ConvShape { c_in, c_out, kernel: 3, spec, bias: true })
+    }
+
+    /// Image `[1, C, H, W]` → tokens `[H·W, C]`.
+    fn tokens(&mut self, name: &str, image: &str, channels: usize) -> String {
+        let flat = self.e.b.reshape(&format!("{name}/flat"), image, &[channels as i64, -1]);
+        self.e.b.transpose(&format!("{name}/tokens"), &flat, &[1, 0])
+    }
+
+    /// Halves the resolution and doubles the width after encoder layer `i`.
+    fn down(&mut self, i: usize, x: &str) -> Result<String> {
+        let width = self.config.width(i);
+        let name = format!("dowsample_{i}.conv.0");
+        let image = self.stages[i].plane.to_image(&mut self.e, &format!("{name}/image"), x, width);
+        let spec = Conv2d { stride: 2, pad: 1, ..Conv2d::default() };
+        let shape = ConvShape { c_in: width, c_out: 2 * width, kernel: 4, spec, bias: true };
+        let x = conv(&mut self.e.b, self.e.w, &name, &image, shape)?;
+        Ok(self.tokens(&name, &x, 2 * width))
+    }
+
+    /// Doubles the resolution before decoder layer `i` and puts the encoder's tokens beside it.
+    fn up(&mut self, i: usize, x: &str, skip: &str) -> Result<String> {
+        let (c_in, c_out) = (self.config.width(4 + i), self.config.width(5 + i) / 2);
+        let name = format!("upsample_{i}.deconv.0");
+        let image = self.stages[4 - i].plane.to_image(&mut self.e, &format!("{name}/image"), x, c_in);
+        let weight = self.e.param(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
+        let bias = self.e.param(&format!("{name}.bias"), &[c_out])?;
+        let attrs = [("kernel_shape", Attr::Ints(vec![2, 2])), ("strides", Attr::Ints(vec![2, 2]))];
+        let x = self.e.b.op("ConvTranspose", &name, &[&image, &weight, &bias], &attrs);
+        let x = self.tokens(&name, &x, c_out);
+        Ok(self.e.b.concat(&format!("decoderlayer_{i}/input"), &[&x, skip], 1))
+    }
+
+    /// `image + y·g` with the gate `g = max(σ(y₃), 0.1)`; names the outputs.
+    fn finish(mut self, image: &str, x: &str, dims: &[Dim]) -> Result<Graph> {
+        let width = self.config.width(8);
+        let x = self.stages[0].plane.to_image(&mut self.e, "output_proj/image", x, width);
+        let y = self.conv3("output_proj.proj.0", &x, width, 4)?;
+        let b = &mut self.e.b;
+        let colour = b.slice("output_proj/colour", &y, 1, 0, 3);
+        let logit = b.slice("output_proj/gate", &y, 1, 3, 4);
+        let open = b.unary("Sigmoid", "gate/open", &logit);
+        let floor = b.float(GATE_FLOOR);
+        let gate = b.binary("Max", "gate/floored", &open, &floor);
+        let change = b.binary("Mul", "restored/change", &colour, &gate);
+        let restored = b.binary("Add", "restored/sum", image, &change);
+        let gate_dims = vec![dims[0].clone(), Dim::Fixed(1), dims[2].clone(), dims[3].clone()];
+        b.output("restored", &restored, dims.to_vec());
+        b.output("gate", &gate, gate_dims);
+        for (i, (decision, [rows, cols])) in self.decisions.into_iter().enumerate() {
+            b.output(&format!("decision_{i}"), &decision, vec![Dim::Fixed(1), Dim::Fixed(1), rows, cols]);
+        }
+        self.e.b.finish()
+    }
+}
+
+/// One transformer block on the kept windows of tokens `x [H·W, C]`; the others stay as they are.
+fn block_on_kept(
+    e: &mut Emit,
+    name: &str,
+    x: &str,
+    kept: &Kept,
+    sizes: Attention,
+    mlp_ratio: usize,
+    modulated: bool,
+) -> Result<String> {
+    let (channels, window) = (sizes.channels, sizes.window);
+    let s = e.gather(&format!("{name}/gathered"), x, &kept.tokens);
+    let mut a = e.layer_norm(&format!("{name}.norm1"), &s, channels)?;
+    if modulated {
+        let (tokens, c) = ((window * window) as i64, channels as i64);
+        let modulator = e.param(&format!("{name}.modulator.weight"), &[window * window, channels])?;
+        let windows = e.b.reshape(&format!("{name}.modulator/windows"), &a, &[-1, tokens, c]);
+        let sum = e.b.binary("Add", &format!("{name}.modulator"), &windows, &modulator);
+        a = e.b.reshape(&format!("{name}.modulator/tokens"), &sum, &[-1, c]);
+    }
+    let a = attention(e, &format!("{name}.attn"), &a, sizes)?;
+    let z = e.b.binary("Add", &format!("{name}/attended"), &s, &a);
+    let m = e.layer_norm(&format!("{name}.norm2"), &z, channels)?;
+    let m = mlp(e, &format!("{name}.mlp"), &m, channels, channels * mlp_ratio, window)?;
+    let z = e.b.binary("Add", &format!("{name}/worked"), &z, &m);
+    Ok(e.b.op("ScatterND", name, &[x, &kept.places, &z], &[]))
+}
