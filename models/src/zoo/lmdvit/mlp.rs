@@ -1,6 +1,6 @@
 //! The feed-forward part: two linear layers with a depthwise convolution between them that stays inside the window.
 
-use tapetum_runtime::Result;
+use tapetum_runtime::{Result, Tensor};
 
 use super::emit::Emit;
 use crate::graph::{Attr, Conv2d};
@@ -26,11 +26,11 @@ pub(super) fn mlp(
     let (side, wide) = (window as i64, hidden as i64);
     let x = e.linear(&format!("{name}.linear1.0"), x, channels, hidden)?;
     let x = e.gelu(&format!("{name}.linear1.1"), &x);
-    let x = e.b.reshape(&format!("{name}/windows"), &x, &[-1, side, side, wide]);
+    let x = e.b.reshape(&format!("{name}/windows"), &x, &[-1, side * side, wide]);
+    let reflected = e.b.helper("reflected_window", Tensor::vector(reflected(window)));
+    let x = e.b.op("Gather", &format!("{name}/reflected"), &[&x, &reflected], &[("axis", Attr::Int(1))]);
+    let x = e.b.reshape(&format!("{name}/bordered"), &x, &[-1, side + 2, side + 2, wide]);
     let x = e.b.transpose(&format!("{name}/planar"), &x, &[0, 3, 1, 2]);
-    let pads = e.b.ints(&[0, 0, 1, 1, 0, 0, 1, 1]);
-    let x =
-        e.b.op("Pad", &format!("{name}/reflected"), &[&x, &pads], &[("mode", Attr::Str("reflect".into()))]);
     let conv = format!("{name}.dwconv.0");
     let weight = e.w.take(&format!("{conv}.weight"), &[hidden, 1, 3, 3])?;
     let bias = e.w.take(&format!("{conv}.bias"), &[hidden])?;
@@ -39,4 +39,16 @@ pub(super) fn mlp(
     let x = e.b.transpose(&format!("{name}/interleaved"), &x, &[0, 2, 3, 1]);
     let x = e.b.reshape(&format!("{name}/tokens"), &x, &[-1, wide]);
     e.linear(&format!("{name}.linear2.0"), &x, hidden, channels)
+}
+
+/// Which token of a window stands at each place of the window with a reflected border of one token. Gathering whole
+/// tokens is several times faster than padding planes, on both engines.
+fn reflected(side: usize) -> Vec<i64> {
+    let inside = |at: usize| match at {
+        0 => 1,
+        at if at > side => side - 2,
+        at => at - 1,
+    };
+    let wide = side + 2;
+    (0..wide * wide).map(|at| (inside(at / wide) * side + inside(at % wide)) as i64).collect()
 }
