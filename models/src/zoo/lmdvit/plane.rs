@@ -74,17 +74,15 @@ impl Plane {
         })
     }
 
-    /// Reshapes `x` to `[before.., rows / block, cols / block, after..]`, or with the two extents given by `split`.
+    /// Reshapes `x` to extents that may depend on the plane's.
     pub fn reshape(&self, e: &mut Emit, name: &str, x: &str, parts: &[Part]) -> String {
-        let mut at = 0;
         let mut extents = Vec::new();
-        for part in parts {
+        for (at, part) in parts.iter().enumerate() {
             extents.push(match part {
                 Part::Just(n) => Extent::Fixed(*n),
                 Part::Rows(block) => self.rows.divided(e, &format!("{name}/rows_{at}"), *block),
                 Part::Cols(block) => self.cols.divided(e, &format!("{name}/cols_{at}"), *block),
             });
-            at += 1;
         }
         let fixed: Option<Vec<i64>> = extents.iter().map(Extent::fixed).collect();
         let shape = match fixed {
