@@ -30,7 +30,12 @@ use crate::graph::Graph;
 use config::Config;
 
 /// LMD-ViT of any width and depth, in the released kind: three input channels, every layer prunes, the depthwise
-/// convolution of the feed-forward part stays inside its window ("LeFF local").
+/// convolution of the feed-forward part stays inside its window ("LeFF local"; a checkpoint trained without that has
+/// the same names and shapes and cannot be told apart).
+///
+/// Input `image [1, 3, H, W]`, RGB in 0..1. Outputs `restored [1, 3, H, W]`, `gate [1, 1, H, W]` and one
+/// `decision_i [1, 1, h, w]` per predictor in execution order, 1 where a window was kept. Padding the image to
+/// multiples of 128, cropping and clamping are not part of the graph.
 pub struct LmdVitFamily;
 
 impl Family for LmdVitFamily {
@@ -70,8 +75,7 @@ impl Network for Deblur {
     }
 
     fn default_size(&self) -> InputSize {
-        let side = 256usize.next_multiple_of(self.0.multiple());
-        InputSize::Fixed { height: side, width: side }
+        InputSize::Dynamic
     }
 
     fn size_rule(&self) -> SizeRule {
