@@ -166,7 +166,7 @@ def main():
         out = net(image)
         kept = [int(d.sum()) for d in net.decisions]
         places = [(i * 13007 + 13) % out.size for i in range(8)]
-        values = ", ".join(f"({p}, {out.reshape(-1)[p]:.7f})" for p in places)
+        values = ", ".join(f"({p}, {round(float(out.reshape(-1)[p]), 7)})" for p in places)
         print(f"// smallest margin {min(net.margins):.5f}, of {[d.size for d in net.decisions]} windows")
         print(f"Reference {{ height: {h}, width: {w}, kept: &{kept}, restored: &[{values}] }},")
 
