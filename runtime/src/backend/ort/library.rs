@@ -176,11 +176,15 @@ fn version(path: &Path) -> Result<String, String> {
     // SAFETY: the table's function returns a static, zero-terminated string.
     let version = unsafe { CStr::from_ptr((base.GetVersionString)()) };
     let version = version.to_str().map_err(|_| "its version is no text")?.to_owned();
-    // SAFETY: the table's function returns a static table, or null if it does not know that version of the interface.
-    let speaks = !unsafe { (base.GetApi)(ort::sys::ORT_API_VERSION) }.is_null();
+    let too_old = || format!("it is version {version}; 1.{} or newer is needed", ort::MINOR_VERSION);
+    // By the text first: asked for an interface that it does not know, ONNX Runtime writes to the terminal.
     let minor = version.split('.').nth(1).and_then(|m| m.parse::<u32>().ok()).unwrap_or(0);
-    if !speaks || minor < ort::MINOR_VERSION {
-        return Err(format!("it is version {version}; 1.{} or newer is needed", ort::MINOR_VERSION));
+    if minor < ort::MINOR_VERSION {
+        return Err(too_old());
+    }
+    // SAFETY: the table's function returns a static table, or null if it does not know that version of the interface.
+    if unsafe { (base.GetApi)(ort::sys::ORT_API_VERSION) }.is_null() {
+        return Err(too_old());
     }
     Ok(version)
 }
