@@ -78,6 +78,12 @@ impl Config {
         self.window << 4
     }
 
+    /// Pixels of the input per element of each decision, in execution order: a window at its layer's resolution.
+    pub fn decision_strides(&self) -> Vec<usize> {
+        let stride = |layer: usize| self.window << (4 - layer.abs_diff(4));
+        (0..9).flat_map(|layer| std::iter::repeat_n(stride(layer), self.depths[layer].min(2))).collect()
+    }
+
     /// The published name, or the sizes in words.
     pub fn variant(&self) -> String {
         let published = PUBLISHED.iter().find(|(_, c)| c == self);

@@ -22,8 +22,10 @@ mod network;
 mod plane;
 mod predictor;
 
+use tapetum_runtime::contract::{OutputKind, PadRule, ResizeRule};
 use tapetum_runtime::{Error, Result};
 
+use super::contract::{self, Ports};
 use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
 use crate::checkpoint::StateDict;
 use crate::graph::Graph;
@@ -81,6 +83,16 @@ impl Network for Deblur {
     fn size_rule(&self) -> SizeRule {
         let multiple = self.0.multiple();
         SizeRule { fixed_multiple: multiple, dynamic_multiple: multiple, min: multiple, batch: Some(1) }
+    }
+
+    fn contract(&self, size: InputSize) -> Ports {
+        let rule = self.size_rule();
+        let pad = PadRule::ZeroCentred { multiple: rule.dynamic_multiple };
+        let mut outputs = vec![contract::restored(), contract::output("gate", OutputKind::Aux)];
+        for (i, stride) in self.0.decision_strides().into_iter().enumerate() {
+            outputs.push(contract::output(&format!("decision_{i}"), OutputKind::Decision { stride }));
+        }
+        Ports { input: contract::rgb(size, &rule, ResizeRule::None, pad), outputs }
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {
