@@ -3,6 +3,7 @@
 use tapetum_runtime::{Result, Tensor};
 
 use super::emit::Emit;
+use crate::graph::Attr;
 
 /// Added to the score of two tokens that only the cyclic shift brought together.
 const APART: f32 = -100.0;
@@ -54,8 +55,7 @@ pub(super) fn attention(e: &mut Emit, name: &str, x: &str, a: Attention) -> Resu
     let scores = e.b.binary("MatMul", &format!("{name}/scores"), &q, &k);
     let bias = bias(e, name, a)?;
     let scores = e.b.binary("Add", &format!("{name}/biased"), &scores, &bias);
-    let shares =
-        e.b.op("Softmax", &format!("{name}.softmax"), &[&scores], &[("axis", crate::graph::Attr::Int(-1))]);
+    let shares = e.b.op("Softmax", &format!("{name}.softmax"), &[&scores], &[("axis", Attr::Int(-1))]);
     let mixed = e.b.binary("MatMul", &format!("{name}/mixed"), &shares, &v);
     let mixed = e.b.transpose(&format!("{name}/merged"), &mixed, &[0, 2, 1, 3]);
     let mixed = e.b.reshape(&format!("{name}/tokens"), &mixed, &[-1, all]);

@@ -26,7 +26,7 @@ use tapetum_runtime::contract::{OutputKind, PadRule, ResizeRule};
 use tapetum_runtime::{Error, Result};
 
 use super::contract::{self, Ports};
-use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights};
+use super::{Description, Family, Form, InputSize, Network, SizeRule, Weights, blocks};
 use crate::checkpoint::StateDict;
 use crate::graph::Graph;
 use config::Config;
@@ -96,15 +96,8 @@ impl Network for Deblur {
     }
 
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {
-        let multiple = self.0.multiple();
-        if let InputSize::Fixed { height, width } = size {
-            let fits = |n: usize| n > 0 && n.is_multiple_of(multiple);
-            if !fits(height) || !fits(width) {
-                return Err(Error::config(format!(
-                    "LMD-ViT takes sizes that are multiples of {multiple}, got {height}x{width}; pad the image"
-                )));
-            }
-        }
-        network::build(&self.0, weights, size, self.size_rule())
+        let rule = self.size_rule();
+        blocks::check_size("LMD-ViT", &rule, size)?;
+        network::build(&self.0, weights, size, rule)
     }
 }
