@@ -117,11 +117,12 @@ fn batch_norm_along_another_axis() {
 #[test]
 fn sums_of_convolutions_that_differ() {
     let wide = Conv2d { stride: 1, pad: 1, groups: 1 };
-    let differ: [(&str, [Conv2d; 2], [usize; 2], &[(&str, Attr)]); 4] = [
+    type Change = &'static [(&'static str, fn() -> Attr)];
+    let differ: [(&str, [Conv2d; 2], [usize; 2], Change); 4] = [
         ("groups", [wide, Conv2d { groups: 2, ..wide }], [3, 3], &[]),
         ("grouped point", [wide, Conv2d { pad: 0, groups: 2, ..wide }], [3, 1], &[]),
-        ("dilation", [wide, Conv2d { pad: 2, ..wide }], [3, 3], &[("dilations", Attr::Ints(vec![2, 2]))]),
-        ("pads", [wide, wide], [3, 3], &[("pads", Attr::Ints(vec![0, 1, 2, 1]))]),
+        ("dilation", [wide, Conv2d { pad: 2, ..wide }], [3, 3], &[("dilations", || Attr::Ints(vec![2, 2]))]),
+        ("pads", [wide, wide], [3, 3], &[("pads", || Attr::Ints(vec![0, 1, 2, 1]))]),
     ];
     for (what, specs, k, attrs) in differ {
         let mut c = case(&[1, 4, 6, 6]);
@@ -130,7 +131,7 @@ fn sums_of_convolutions_that_differ() {
         let y = c.b.binary("Add", "sum", &left, &right);
         let mut graph = c.done(&[&y]);
         for (name, attr) in attrs {
-            graph.nodes[1].attrs.insert((*name).into(), attr.clone());
+            graph.nodes[1].attrs.insert((*name).into(), attr());
         }
         println!("{what}");
         stays(&graph, "");
@@ -318,77 +319,6 @@ fn auto_pad_is_left_alone_by_what_does_not_need_it() {
     assert_eq!(after.nodes.len(), 1);
     assert_eq!(after.nodes[0].str("auto_pad"), Some("SAME_LOWER"));
     same_function(&before, &after, 1, "auto_pad");
-}
-
-/// Every attribute and input of every example, replaced by something absurd: an error or a refusal, never a panic.
-#[test]
-fn absurd_attributes_and_missing_inputs_do_no_harm() {
-    let absurd = [
-        Attr::Int(i64::MIN),
-        Attr::Int(0),
-        Attr::Int(i64::MAX),
-        Attr::Ints(vec![]),
-        Attr::Ints(vec![-1; 9]),
-        Attr::Ints(vec![i64::MAX; 2]),
-        Attr::Ints(vec![i64::MAX; 4]),
-        Attr::Ints(vec![i64::MIN; 4]),
-        Attr::Ints(vec![0; 2]),
-        Attr::Str("SAME".into()),
-        Attr::Float(f32::NAN),
-    ];
-    let names = [
-        "group",
-        "pads",
-        "strides",
-        "dilations",
-        "kernel_shape",
-        "auto_pad",
-        "axis",
-        "perm",
-        "to",
-        "transB",
-        "alpha",
-        "epsilon",
-        "spatial",
-        "start",
-        "end",
-    ];
-    let strange = [
-        Tensor::vector::<f32>(vec![]),
-        Tensor::scalar(f32::NAN),
-        Tensor::full(&[1; 9], 1f32),
-        Tensor::full(&[0, 4, 3, 3], 1f32),
-        Tensor::full(&[6, 0, 3, 3], 1f32),
-        Tensor::vector(vec![i64::MAX; 4]),
-        Tensor::vector(vec![i64::MIN; 4]),
-        Tensor::vector(vec![true; 4]),
-    ];
-    let try_it = |graph: &Graph| {
-        let mut graph = graph.clone();
-        let _ = tapetum_models::fold::fold_all(&mut graph).unwrap();
-    };
-    for graph in tapetum_models::fold::RULES.iter().flat_map(|r| (0..4).map(|seed| r.example(seed))) {
-        for at in 0..graph.nodes.len() {
-            for (name, attr) in names.iter().flat_map(|n| absurd.iter().map(move |a| (n, a))) {
-                let mut g = graph.clone();
-                g.nodes[at].attrs.insert((*name).into(), attr.clone());
-                try_it(&g);
-            }
-            for keep in 0..graph.nodes[at].inputs.len() {
-                let mut g = graph.clone();
-                g.nodes[at].inputs.truncate(keep);
-                try_it(&g);
-                let mut g = graph.clone();
-                g.nodes[at].inputs[keep].clear();
-                try_it(&g);
-            }
-        }
-        for (name, tensor) in graph.constants.keys().flat_map(|n| strange.iter().map(move |t| (n, t))) {
-            let mut g = graph.clone();
-            g.constants.insert(name.clone(), Constant::Dense(tensor.clone().into()));
-            try_it(&g);
-        }
-    }
 }
 
 #[test]
