@@ -131,7 +131,8 @@ pub fn fuse(
     contract.validate()?;
     if !probes.is_empty() {
         // The proof looked at more outputs than the model has; the very file that is published runs here.
-        let mut session = engine.load(ModelSource::Path(deployed_file.path()), &LoadOptions::default())?;
+        let load = LoadOptions { shapes: Some(proof_shapes.clone()), ..LoadOptions::default() };
+        let mut session = engine.load(ModelSource::Path(deployed_file.path()), &load)?;
         let golden = contract.golden.as_ref();
         golden.map(|g| g.check(&mut *session)).transpose().map_err(not_written)?;
     }

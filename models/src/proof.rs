@@ -85,7 +85,8 @@ pub fn prove(
     let runs = options.seeds.len() * (1 + usize::from(training.is_some()));
     let mut done = 0;
     let mut all = |model: &Path| -> Result<(Vec<String>, Vec<Vec<Tensor>>)> {
-        let mut session = options.backend.load(ModelSource::Path(model), &LoadOptions::default())?;
+        let load = LoadOptions { shapes: Some(options.shapes.clone()), ..LoadOptions::default() };
+        let mut session = options.backend.load(ModelSource::Path(model), &load)?;
         let names = session.outputs().iter().map(|p| p.name.clone()).collect();
         let mut outputs = Vec::new();
         for &seed in &options.seeds {

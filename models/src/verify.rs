@@ -1,13 +1,13 @@
 //! Running a written model's proof again.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tapetum_runtime::backend::{LoadOptions, ModelSource};
-use tapetum_runtime::contract::{Contract, METADATA_KEY};
+use tapetum_runtime::contract::{Contract, METADATA_KEY, SizePolicy};
 use tapetum_runtime::{Error, Result};
 
 use crate::fuse::{FuseOptions, engine, environment};
-use crate::graph::Graph;
 use crate::onnx;
 use crate::open::{Opened, open};
 use crate::proof::{self, Figures, ProofOptions};
@@ -37,22 +37,22 @@ pub fn verify(
 ) -> Result<Verified> {
     let engine = engine(engine_name)?;
     let bytes = std::fs::read(model).map_err(|e| environment(model, &e))?;
-    let graph = onnx::read(bytes.into()).map_err(|e| e.at(model.display()))?;
-    let contract = contract_of(&graph).map_err(|e| e.at(model.display()))?;
+    let metadata = onnx::read_metadata(bytes.into()).map_err(|e| e.at(model.display()))?;
+    let contract = contract_of(&metadata).map_err(|e| e.at(model.display()))?;
     let golden = contract
         .golden
         .as_ref()
         .ok_or_else(|| Error::bad_file(format!("{} carries no golden record", model.display())))?;
-    let mut session = engine.load(ModelSource::Path(model), &LoadOptions::default())?;
+    let load = LoadOptions { shapes: Some(vec![golden.input_shape.clone()]), ..LoadOptions::default() };
+    let mut session = engine.load(ModelSource::Path(model), &load)?;
     let worst = golden.check(&mut *session).map_err(|e| e.at(model.display()))?;
     drop(session);
-    let proof =
-        against.map(|source| prove_against(model, &graph, &contract, source, engine, tick)).transpose()?;
+    let proof = against.map(|source| prove_against(model, &contract, source, engine, tick)).transpose()?;
     Ok(Verified { engine: engine.probe()?, golden: worst, proof })
 }
 
-fn contract_of(graph: &Graph) -> Result<Contract> {
-    let json = graph.metadata.get(METADATA_KEY).ok_or_else(|| {
+fn contract_of(metadata: &BTreeMap<String, String>) -> Result<Contract> {
+    let json = metadata.get(METADATA_KEY).ok_or_else(|| {
         Error::bad_file(format!("the model carries no {METADATA_KEY:?}; write it with `tapetum fuse`"))
     })?;
     Contract::from_json(json)
@@ -60,7 +60,6 @@ fn contract_of(graph: &Graph) -> Result<Contract> {
 
 fn prove_against(
     model: &Path,
-    graph: &Graph,
     contract: &Contract,
     source: &Path,
     engine: &'static dyn tapetum_runtime::backend::Backend,
@@ -71,7 +70,7 @@ fn prove_against(
         .as_ref()
         .ok_or_else(|| Error::bad_file(format!("{} carries no proof to run again", model.display())))?;
     // The same sizes as the model was made for.
-    let open_axes = graph.inputs.first().is_some_and(|v| v.dims.iter().skip(1).any(|d| d.fixed().is_none()));
+    let open_axes = !matches!(contract.input.size, SizePolicy::Fixed { .. });
     let size = match record.input_shape.as_slice() {
         _ if open_axes => Some(InputSize::Dynamic),
         [_, _, height, width] => Some(InputSize::Fixed { height: *height, width: *width }),

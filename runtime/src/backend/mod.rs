@@ -53,6 +53,9 @@ pub enum ModelSource<'a> {
 pub struct LoadOptions {
     /// Threads inside one run; `None` leaves the engine's default.
     pub threads: Option<usize>,
+    /// Shapes of the inputs, if the session will never see others. An engine that plans per shape then plans at load
+    /// and keeps nothing to plan again from, which halves the memory of a model with open extents.
+    pub shapes: Option<Vec<Vec<usize>>>,
 }
 
 /// One worker's handle on a loaded model. `Send`, not shared.

@@ -119,8 +119,10 @@ impl TractSession {
             None | Some(0 | 1) => None,
             Some(n) => Some(guarded("starting threads", || Ok(multithread::Executor::multithread(n)))?),
         };
-        let fixed: Option<Vec<Vec<usize>>> =
-            inputs.iter().map(|p| p.shape.iter().copied().collect()).collect();
+        let fixed: Option<Vec<Vec<usize>>> = match &options.shapes {
+            Some(shapes) => Some(shapes.clone()),
+            None => inputs.iter().map(|p| p.shape.iter().copied().collect()).collect(),
+        };
         let mut session =
             Self { inputs, outputs: Vec::new(), parsed: Some(parsed), plans: Vec::new(), weights, executor };
         if let Some(shapes) = fixed {

@@ -35,6 +35,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    end_quietly_on_closed_pipe();
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Fuse(args) => fuse::run(&args),
@@ -48,6 +49,15 @@ fn main() -> ExitCode {
             eprintln!("error: {e}");
             ExitCode::from(if e.kind() == ErrorKind::InvalidConfig { 2 } else { 1 })
         }
+    }
+}
+
+/// `tapetum inspect FILE | head` ends the program without a word, as other programs do.
+fn end_quietly_on_closed_pipe() {
+    #[cfg(unix)]
+    // SAFETY: sets a signal's disposition before any thread exists; SIG_DFL is always valid.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
 }
 
