@@ -13,7 +13,7 @@ use crate::cost::{Cost, cost};
 use crate::fold::{self, FoldReport};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::open::{Opened, open};
+use crate::open::{Opened, open, ports};
 use crate::probe;
 use crate::proof::{self, Figures, ProofOptions};
 use crate::zoo::{Description, InputSize};
@@ -29,6 +29,12 @@ pub struct FuseOptions {
     pub contract: Option<ContractOverride>,
     /// Engine that runs the proof; the first of the build if `None`.
     pub backend: Option<String>,
+    /// LoRA adapter to merge into the checkpoint first.
+    pub lora: Option<PathBuf>,
+    /// α of the adapter, if its file does not say.
+    pub lora_alpha: Option<f64>,
+    /// Replace experts with uniform routing by the mean of their weights first.
+    pub average_experts: bool,
 }
 
 /// Told while `fuse` works, so that a program can show progress.
@@ -91,6 +97,9 @@ pub fn fuse(
     if let Some(changes) = &options.contract {
         changes.apply(&mut contract)?;
     }
+    contract
+        .check_ports(&ports(&training.inputs), &ports(&training.outputs))
+        .map_err(|e| Error::config(e.to_string()))?;
     tell(Step::Found(&description));
     let (parameters_before, nodes_before) = (training.parameters(), training.nodes.len());
     let cost_before = cost(&training, &proof_shapes);

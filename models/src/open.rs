@@ -11,8 +11,8 @@ use tapetum_runtime::{DType, Error, Result};
 use crate::checkpoint::{self, Format, Limits, StateDict};
 use crate::fuse::{FuseOptions, environment};
 use crate::graph::{Dim, Graph, Value};
-use crate::onnx;
 use crate::zoo::{self, Description, Form, InputSize, Network, SizeRule, Weights};
+use crate::{onnx, transform};
 
 /// A network, ready to be folded.
 pub struct Opened {
@@ -50,6 +50,7 @@ pub(crate) fn first_bytes(path: &Path) -> Result<Vec<u8>> {
 
 fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
     let (state, origin) = checkpoint::open(path, &Limits::default())?;
+    let state = transformed(state, options)?;
     let network = recognise(&state, options.arch.as_deref())?;
     let (description, rule) = (network.description(), network.size_rule());
     let size = options.size.unwrap_or_else(|| network.default_size());
@@ -78,6 +79,24 @@ fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
         golden: None,
     };
     Ok(Opened { graph, description, contract, proof_shapes: vec![proof_shape(size, &rule)] })
+}
+
+/// The tensors after the transforms that the user asked for.
+fn transformed(state: StateDict, options: &FuseOptions) -> Result<StateDict> {
+    if options.lora.is_none() && !options.average_experts {
+        return Ok(state);
+    }
+    let mut tensors = state.into_tensors();
+    if let Some(adapter) = &options.lora {
+        let (deltas, origin) = checkpoint::open(adapter, &Limits::default())?;
+        let alpha = transform::lora::alpha_of(&origin.metadata)?.or(options.lora_alpha);
+        transform::lora::merge(&mut tensors, &deltas.into_tensors(), alpha)
+            .map_err(|e| e.at(adapter.display()))?;
+    }
+    if options.average_experts {
+        transform::ewa::average_experts(&mut tensors)?;
+    }
+    Ok(StateDict::new(tensors))
 }
 
 /// The network whose names and shapes these are.
@@ -118,8 +137,13 @@ pub(crate) fn proof_shape(size: InputSize, rule: &SizeRule) -> Vec<usize> {
 }
 
 fn open_onnx(path: &Path, options: &FuseOptions) -> Result<Opened> {
-    if options.arch.is_some() {
-        return Err(Error::config("--arch is for checkpoints; an ONNX file already is a graph"));
+    let for_checkpoints = [
+        ("--arch", options.arch.is_some()),
+        ("--lora", options.lora.is_some()),
+        ("--average-experts", options.average_experts),
+    ];
+    if let Some((flag, _)) = for_checkpoints.iter().find(|(_, given)| *given) {
+        return Err(Error::config(format!("{flag} is for checkpoints; an ONNX file already is a graph")));
     }
     let bytes = std::fs::read(path).map_err(|e| environment(path, &e))?;
     let sha256 = sha256_hex(&bytes);
@@ -161,7 +185,7 @@ fn source(path: &Path, sha256: String, container: Container, form: Form) -> Sour
     Source { file, sha256, container, form }
 }
 
-fn ports(values: &[Value]) -> Vec<Port> {
+pub(crate) fn ports(values: &[Value]) -> Vec<Port> {
     let port = |v: &Value| Port {
         name: v.name.clone(),
         dtype: v.dtype,

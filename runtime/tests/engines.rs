@@ -24,7 +24,7 @@ fn pytorch_goldens() {
     for engine in engines() {
         for case in ["onnx_mobileone_4branch_ts", "onnx_mobileone_4branch_dynamo", "onnx_tfnet_dynamo"] {
             let folder = golden(case);
-            let options = LoadOptions { threads: Some(2) };
+            let options = LoadOptions { threads: Some(2), ..LoadOptions::default() };
             let mut session = engine.load(ModelSource::Path(&folder.join("model.onnx")), &options).unwrap();
             let (input, want) = (
                 tensor(&folder.join("io.safetensors"), "input"),

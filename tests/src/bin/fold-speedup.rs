@@ -33,7 +33,12 @@ fn main() -> tapetum_runtime::Result<()> {
         fuse(&weights, &deployed, &options, &mut |_| {})?;
         let graph = open::open(&weights, &options)?.graph;
         onnx::write(&graph, &mut std::fs::File::create(&training).expect("a file"))?;
-        let load = |path| backend.load(ModelSource::Path(path), &LoadOptions { threads: Some(threads), ..LoadOptions::default() });
+        let load = |path| {
+            backend.load(
+                ModelSource::Path(path),
+                &LoadOptions { threads: Some(threads), ..LoadOptions::default() },
+            )
+        };
         let mut sessions = [load(&training)?, load(&deployed)?];
         let input = golden::input(1, &[1, 3, height, width]);
         let mut times = [Vec::new(), Vec::new()];

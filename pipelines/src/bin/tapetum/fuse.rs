@@ -36,6 +36,15 @@ pub struct Args {
     /// Engine that runs the proof.
     #[arg(long, value_name = "ENGINE")]
     engine: Option<String>,
+    /// Merge a LoRA adapter into the checkpoint first.
+    #[arg(long, value_name = "FILE")]
+    lora: Option<PathBuf>,
+    /// α of the adapter, if its file does not say.
+    #[arg(long, requires = "lora")]
+    lora_alpha: Option<f64>,
+    /// Replace experts with uniform routing by the mean of their weights first.
+    #[arg(long)]
+    average_experts: bool,
     /// List every fold with its place, and every refusal with its reason.
     #[arg(long)]
     explain: bool,
@@ -61,6 +70,9 @@ pub fn run(args: &Args) -> Result<()> {
         size: if args.dynamic { Some(InputSize::Dynamic) } else { args.size },
         contract: args.contract.as_ref().map(read_contract).transpose()?,
         backend: args.engine.clone(),
+        lora: args.lora.clone(),
+        lora_alpha: args.lora_alpha,
+        average_experts: args.average_experts,
     };
     let spinner = Spinner::new(args.json);
     let fused = fuse(&args.input, &args.output, &options, &mut |step| match step {
