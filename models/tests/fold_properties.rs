@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use support::{folded, histogram, same_function};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// MobileOne, RepVGG and ACNet blocks in every mixture become one convolution.
     #[test]

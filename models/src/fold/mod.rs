@@ -1,8 +1,8 @@
 //! From training form to deployment form: small equations over the graph, applied until none applies.
 //!
 //! A rule is one equation in one file. It reads the graph, proposes a [`Patch`] or refuses with a reason, and knows
-//! nothing of networks: a MobileOne block is [`conv_then_bn`] and [`bn_as_conv`] per branch, then [`grow_kernel`] and
-//! [`sum_parallel`]. To add a rule: write `fold/<rule>.rs` with its example, then add its `mod` line and one entry in
+//! nothing of networks: a MobileOne block is `conv_then_bn` and `bn_as_conv` per branch, then `grow_kernel` and
+//! `sum_parallel`. To add a rule: write `fold/<rule>.rs` with its example, then add its `mod` line and one entry in
 //! [`RULES`]; the suites iterate that list.
 //!
 //! All arithmetic is in `f64`. What a rule computes stays in `f64` inside the graph until the last rule is done and

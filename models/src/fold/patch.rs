@@ -81,7 +81,8 @@ impl Patch {
         self
     }
 
-    /// Makes readers of the removed value `from` read `to`. Allowed where [`can_replace`] says so.
+    /// Makes readers of the removed value `from` read `to`. Not where a sub-graph captures `from`, nor where `from` is a
+    /// graph output and no node could write `to` under that name.
     #[must_use]
     pub fn with_replacement(mut self, from: &str, to: &str) -> Self {
         self.replace.push((from.into(), to.into()));

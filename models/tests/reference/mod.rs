@@ -213,6 +213,18 @@ fn evaluate(node: &Node, read: &dyn Fn(usize) -> Option<Array>) -> Array {
                 if inside { x.at(&from.iter().map(|&f| f as usize).collect::<Vec<_>>()) } else { 0.0 }
             })
         }
+        "Slice" => slice(&arg(0), [1, 2, 3, 4].map(|i| arg(i).ints())),
+        "Gather" => {
+            let (x, at) = (arg(0), arg(1));
+            let axis = node.int("axis", 0) as usize;
+            let shape = [&x.shape[..axis], &at.shape[..], &x.shape[axis + 1..]].concat();
+            build(&shape, |i| {
+                let (before, rest) = i.split_at(axis);
+                let (pick, after) = rest.split_at(at.shape.len());
+                let n = x.shape[axis] as i64;
+                x.at(&[before, &[((at.at(pick) as i64 + n) % n) as usize], after].concat())
+            })
+        }
         other => panic!("the reference does not know {other}"),
     }
 }
@@ -418,6 +430,26 @@ fn gemm(node: &Node, a: Array, b: Array, c: Option<Array>) -> Array {
         Some(c) => elementwise(&product, &map(c, |x| beta * x), |a, b| a + b),
         None => product,
     }
+}
+
+/// Positive steps only.
+fn slice(x: &Array, [starts, ends, axes, steps]: [Vec<i64>; 4]) -> Array {
+    let kept: Vec<Vec<usize>> = (0..x.shape.len())
+        .map(|a| {
+            let n = x.shape[a] as i64;
+            let Some(j) =
+                axes.iter().position(|&axis| (axis + x.shape.len() as i64) as usize % x.shape.len() == a)
+            else {
+                return (0..x.shape[a]).collect();
+            };
+            let from = |v: i64| if v < 0 { v + n } else { v };
+            let inside = |&i: &i64| (from(starts[j])..from(ends[j])).contains(&i);
+            let in_step = |i: &i64| (i - from(starts[j])) % steps[j] == 0;
+            (0..n).filter(inside).filter(in_step).map(|i| i as usize).collect()
+        })
+        .collect();
+    let shape: Vec<usize> = kept.iter().map(Vec::len).collect();
+    build(&shape, |i| x.at(&i.iter().zip(&kept).map(|(&i, k)| k[i]).collect::<Vec<_>>()))
 }
 
 fn reshape(x: Array, to: &[i64]) -> Array {
