@@ -195,7 +195,8 @@ fn name(value: impl serde::Serialize) -> String {
 }
 
 fn print_contract(c: &Contract) {
-    println!("contract: {} {}", c.network.name, c.network.variant.as_deref().unwrap_or_default());
+    let variant = c.network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+    println!("contract: {}{variant}", c.network.name);
     if let Some(s) = &c.source {
         println!("  from {} ({}, {} form), sha256 {}", s.file, name(s.container), name(s.form), s.sha256);
     }
