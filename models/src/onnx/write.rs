@@ -202,3 +202,44 @@ fn attribute(name: &str, attr: &Attr) -> proto::Attribute {
 fn entry(key: &str, value: &str) -> proto::StringEntry {
     proto::StringEntry { key: key.into(), value: value.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tapetum_runtime::Tensor;
+
+    use super::*;
+    use crate::graph::{Builder, Conv2d};
+
+    #[test]
+    fn more_than_an_onnx_file_holds_is_refused_before_a_byte_is_written() {
+        let mut graph = Graph::default();
+        // One allocation, named nine times: 9 · 256 MiB.
+        let shared = Arc::new(Tensor::full(&[64, 1024, 1024], 0f32));
+        for n in 0..9 {
+            graph.constants.insert(format!("w{n}"), Constant::Dense(shared.clone()));
+        }
+        let mut out = Vec::new();
+        let error = write(&graph, &mut out).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("2415919"), "{error}");
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn what_is_written_reads_back_equal_and_metadata_can_follow() {
+        let mut b = Builder::new("round trip");
+        let x = b.input("x", vec![Dim::symbol("batch"), Dim::Fixed(2), Dim::Fixed(4), Dim::Unknown]);
+        let weight = Tensor::new(&[3, 2, 1, 1], vec![1.0f32, -2.0, 3.5, 0.0, 5.0, -0.25]).unwrap();
+        let y = b.conv("c", &x, weight, Some(Tensor::vector(vec![1f32, 2.0, 3.0])), Conv2d::default());
+        let y = b.reshape("r", &y, &[0, -1]);
+        b.output("out", &y, vec![Dim::symbol("batch"), Dim::Unknown]);
+        let mut graph = b.finish().unwrap();
+        let mut bytes = Vec::new();
+        write(&graph, &mut bytes).unwrap();
+        append_metadata(&mut bytes, "key", "value").unwrap();
+        graph.metadata.insert("key".into(), "value".into());
+        assert_eq!(crate::onnx::read(bytes.into()).unwrap(), graph);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! tract plans a graph for concrete shapes. A model whose inputs are all fixed is planned at load, so that whatever is
 //! wrong with it shows at load. A model with open extents is planned at the first run with each set of input shapes,
-//! and a few plans are kept (see [`plans_kept`]); only the inputs' extents are fixed then, so extents that depend on
+//! and a few plans are kept (see `plans_kept`); only the inputs' extents are fixed then, so extents that depend on
 //! data (the rows that `NonZero` finds) stay free, 0 included.
 //!
 //! **Memory.** The ONNX file is decoded and dropped before anything is planned. A plan holds the weights in packed

@@ -1,7 +1,7 @@
 //! Shapes of every value, as far as they can be known.
 //!
-//! To teach it an operator: one line in [`apply`] and a function in the file it belongs to ([`elementwise`],
-//! [`window`] for convolutions and pools, [`layout`] for everything that moves elements). Operators not known here
+//! To teach it an operator: one line in `apply` and a function in the file it belongs to (`elementwise`,
+//! `window` for convolutions and pools, `layout` for everything that moves elements). Operators not known here
 //! leave their outputs without a shape; nothing else depends on them being known.
 
 mod dims;
