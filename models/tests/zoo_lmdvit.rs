@@ -1,16 +1,18 @@
 //! LMD-ViT: recognised from names and shapes, equal to PyTorch on every engine, right at sizes that are not square, and
 //! free of work for pruned windows.
 
-use std::io::Write;
+mod zoo_common;
+
 use std::path::{Path, PathBuf};
 
 use tapetum_models::checkpoint::{self, Limits, StateDict};
 use tapetum_models::graph::{Constant, Graph};
 use tapetum_models::onnx;
 use tapetum_models::zoo::{FAMILIES, Family, Form, InputSize, Network, Weights};
-use tapetum_runtime::backend::{BACKENDS, Backend, LoadOptions, ModelSource, Session};
+use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource, Session};
 use tapetum_runtime::seed::Seeded;
 use tapetum_runtime::{ErrorKind, Tensor};
+use zoo_common::{engines, error};
 
 /// `rel_tol` of both goldens (`case.json`).
 const REL_TOL: f32 = 1e-5;
@@ -56,22 +58,6 @@ fn graph(file: &str, size: InputSize) -> Graph {
     recognise(&state).build(&mut Weights::Checkpoint(state), size).unwrap()
 }
 
-/// Every engine of this build that can run here. An absent ONNX Runtime is said, and is a failure where
-/// `TAPETUM_REQUIRE_ORT=1` says that it must be there.
-fn engines() -> Vec<&'static dyn Backend> {
-    let can_run = |backend: &&dyn Backend| match backend.probe() {
-        Ok(_) => true,
-        Err(why) => {
-            let needed = std::env::var("TAPETUM_REQUIRE_ORT").as_deref() == Ok("1");
-            assert!(backend.name() != "tract" && !needed, "{why}");
-            let line = format!("not run here: {}: {why}\n", backend.name());
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            false
-        }
-    };
-    BACKENDS.iter().copied().filter(can_run).collect()
-}
-
 fn load(backend: &dyn Backend, graph: &Graph) -> Box<dyn Session> {
     let mut model = Vec::new();
     onnx::write(graph, &mut model).unwrap();
@@ -80,18 +66,6 @@ fn load(backend: &dyn Backend, graph: &Graph) -> Box<dyn Session> {
 
 fn run(backend: &dyn Backend, graph: &Graph, image: &Tensor) -> Vec<Tensor> {
     load(backend, graph).run(std::slice::from_ref(image)).unwrap()
-}
-
-/// `max|got − want| / max(1, max|want|)`.
-fn error(got: &Tensor, want: &Tensor) -> f32 {
-    assert_eq!(got.shape(), want.shape());
-    let (mut worst, mut scale) = (0f32, 1f32);
-    for (g, w) in got.f32s().unwrap().iter().zip(want.f32s().unwrap()) {
-        assert!(g.is_finite());
-        worst = worst.max((g - w).abs());
-        scale = scale.max(w.abs());
-    }
-    worst / scale
 }
 
 /// Adds `by` to every constant whose name ends with `ending`.

@@ -1,16 +1,19 @@
 //! DEA-Net, OSNet and BNNeck ResNet against PyTorch: what a checkpoint is recognised as, and what the graph computes on
 //! every engine that can run here.
 
+mod zoo_common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use tapetum_models::checkpoint::{self, Limits, StateDict};
+use tapetum_models::checkpoint::StateDict;
 use tapetum_models::graph::Graph;
 use tapetum_models::onnx;
-use tapetum_models::zoo::{Description, FAMILIES, Form, InputSize, Network, Weights};
-use tapetum_runtime::backend::{BACKENDS, Backend, LoadOptions, ModelSource};
+use tapetum_models::zoo::{Description, FAMILIES, Form, InputSize, Weights};
+use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource};
 use tapetum_runtime::seed::Seeded;
-use tapetum_runtime::{ErrorKind, Result, Tensor};
+use tapetum_runtime::{ErrorKind, Tensor};
+use zoo_common::{engines, error, open, recognise};
 
 /// `rel_tol` of every golden here (`case.json`).
 const REL_TOL: f32 = 1e-5;
@@ -125,56 +128,11 @@ impl Case {
     }
 }
 
-fn open(path: &Path) -> StateDict {
-    checkpoint::open(path, &Limits::default()).unwrap().0
-}
-
-fn recognise(state: &StateDict) -> Result<Option<Box<dyn Network>>> {
-    let mut found = None;
-    for family in FAMILIES {
-        if let Some(network) = family.recognise(state)? {
-            assert!(found.is_none(), "two families claim the checkpoint, the second is {}", family.name());
-            found = Some(network);
-        }
-    }
-    Ok(found)
-}
-
-/// Every engine of this build that can run here. An absent ONNX Runtime is said, and is a failure where
-/// `TAPETUM_REQUIRE_ORT=1` says that it must be there.
-fn engines() -> Vec<&'static dyn Backend> {
-    let can_run = |backend: &&dyn Backend| match backend.probe() {
-        Ok(_) => true,
-        Err(why) => {
-            let needed = std::env::var("TAPETUM_REQUIRE_ORT").as_deref() == Ok("1");
-            assert!(backend.name() != "tract" && !needed, "{why}");
-            // Past the test harness, which would swallow the line of a test that passes.
-            let line = format!("not run here: {}: {why}\n", backend.name());
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            false
-        }
-    };
-    BACKENDS.iter().copied().filter(can_run).collect()
-}
-
 fn run(backend: &dyn Backend, graph: &Graph, inputs: &[&Tensor]) -> Vec<Tensor> {
     let mut model = Vec::new();
     onnx::write(graph, &mut model).unwrap();
     let mut session = backend.load(ModelSource::Bytes(&model), &LoadOptions::default()).unwrap();
     inputs.iter().map(|&x| session.run(std::slice::from_ref(x)).unwrap().remove(0)).collect()
-}
-
-/// `max|got − want| / max(1, max|want|)`.
-fn error(got: &Tensor, want: &Tensor) -> f32 {
-    assert_eq!(got.shape(), want.shape());
-    let pairs = got.f32s().unwrap().iter().zip(want.f32s().unwrap());
-    let (mut worst, mut scale) = (0f32, 1f32);
-    for (g, w) in pairs {
-        assert!(g.is_finite());
-        worst = worst.max((g - w).abs());
-        scale = scale.max(w.abs());
-    }
-    worst / scale
 }
 
 fn image(shape: [usize; 4], seed: u64) -> Tensor {

@@ -1,15 +1,18 @@
 //! MobileOne, TF-Net, TF-Cls and TF-Det against PyTorch: what a checkpoint is recognised as, and what the graph computes
 //! on every engine that can run here.
 
+mod zoo_common;
+
 use std::path::{Path, PathBuf};
 
-use tapetum_models::checkpoint::{self, Limits, StateDict};
+use tapetum_models::checkpoint::StateDict;
 use tapetum_models::graph::Graph;
 use tapetum_models::onnx;
-use tapetum_models::zoo::{FAMILIES, Form, InputSize, Network, Weights};
-use tapetum_runtime::backend::{BACKENDS, Backend, LoadOptions, ModelSource};
+use tapetum_models::zoo::{FAMILIES, Form, InputSize, Weights};
+use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource};
 use tapetum_runtime::seed::Seeded;
-use tapetum_runtime::{ErrorKind, Result, Tensor};
+use tapetum_runtime::{ErrorKind, Tensor};
+use zoo_common::{engines, error, open, recognise};
 
 /// Between a fixed and a dynamic graph, which may add in another order.
 const SAME: f32 = 1e-5;
@@ -121,51 +124,11 @@ impl Case {
     }
 }
 
-fn open(path: &Path) -> StateDict {
-    checkpoint::open(path, &Limits::default()).unwrap().0
-}
-
-fn recognise(state: &StateDict) -> Result<Option<Box<dyn Network>>> {
-    let mut found = None;
-    for family in FAMILIES {
-        if let Some(network) = family.recognise(state)? {
-            assert!(found.is_none(), "two families claim the checkpoint, the second is {}", family.name());
-            found = Some(network);
-        }
-    }
-    Ok(found)
-}
-
-/// Every engine of this build that can run here; an absent one is said.
-fn engines() -> Vec<&'static dyn Backend> {
-    let can_run = |backend: &&dyn Backend| match backend.probe() {
-        Ok(_) => true,
-        Err(why) => {
-            assert!(backend.name() != "tract", "{why}");
-            eprintln!("not run here: {}: {why}", backend.name());
-            false
-        }
-    };
-    BACKENDS.iter().copied().filter(can_run).collect()
-}
-
 fn run(backend: &dyn Backend, graph: &Graph, inputs: &[&Tensor]) -> Vec<Tensor> {
     let mut model = Vec::new();
     onnx::write(graph, &mut model).unwrap();
     let mut session = backend.load(ModelSource::Bytes(&model), &LoadOptions::default()).unwrap();
     inputs.iter().map(|&x| session.run(std::slice::from_ref(x)).unwrap().remove(0)).collect()
-}
-
-/// `max|got − want| / max(1, max|want|)`.
-fn error(got: &Tensor, want: &Tensor) -> f32 {
-    assert_eq!(got.shape(), want.shape());
-    let (mut worst, mut scale) = (0f32, 1f32);
-    for (got, want) in got.f32s().unwrap().iter().zip(want.f32s().unwrap()) {
-        assert!(got.is_finite());
-        worst = worst.max((got - want).abs());
-        scale = scale.max(want.abs());
-    }
-    worst / scale
 }
 
 fn images(shape: [usize; 4], seed: u64) -> Tensor {

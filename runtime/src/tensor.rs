@@ -66,6 +66,47 @@ impl DType {
     }
 }
 
+impl DType {
+    /// The number that ONNX files have for it (`TensorProto.DataType`).
+    pub fn onnx(self) -> i32 {
+        match self {
+            Self::F32 => 1,
+            Self::U8 => 2,
+            Self::I8 => 3,
+            Self::U16 => 4,
+            Self::I16 => 5,
+            Self::I32 => 6,
+            Self::I64 => 7,
+            Self::Bool => 9,
+            Self::F16 => 10,
+            Self::F64 => 11,
+            Self::U32 => 12,
+            Self::U64 => 13,
+            Self::BF16 => 16,
+        }
+    }
+
+    /// The type with ONNX's number `code`; `None` for those Tapetum does not compute with.
+    pub fn from_onnx(code: i32) -> Option<Self> {
+        Some(match code {
+            1 => Self::F32,
+            2 => Self::U8,
+            3 => Self::I8,
+            4 => Self::U16,
+            5 => Self::I16,
+            6 => Self::I32,
+            7 => Self::I64,
+            9 => Self::Bool,
+            10 => Self::F16,
+            11 => Self::F64,
+            12 => Self::U32,
+            13 => Self::U64,
+            16 => Self::BF16,
+            _ => return None,
+        })
+    }
+}
+
 /// The elements of a [`Tensor`], in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // one variant per `DType`, documented there

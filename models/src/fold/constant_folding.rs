@@ -8,7 +8,6 @@ use super::patch::can_replace;
 use super::shapes::{dims, dtype};
 use super::{FoldRule, Patch, Refusal};
 use crate::graph::{Attr, Dim, Graph, Index, Node};
-use crate::onnx::dtype_from_code;
 
 /// A result of this many elements is stored however small its inputs were (a bias of zeros, a shape).
 const SMALL: usize = 1 << 13;
@@ -77,7 +76,7 @@ fn result(index: &Index<'_>, node: &Node) -> Option<Value> {
     let first = node.input(0)?;
     match node.op.as_str() {
         "Cast" => {
-            let to = dtype_from_code(node.int("to", 0))?;
+            let to = DType::from_onnx(i32::try_from(node.int("to", 0)).ok()?)?;
             return Value::read(graph, first)?.cast(to);
         }
         "CastLike" => {

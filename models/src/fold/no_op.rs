@@ -7,7 +7,6 @@ use super::patch::can_replace;
 use super::shapes::{all_equal, broadcasts_into, dims, dtype, ints};
 use super::{FoldRule, Patch, Refusal};
 use crate::graph::{Attr, Conv2d, Dim, Graph, Index, Node};
-use crate::onnx::dtype_from_code;
 
 /// How far back a value is followed to see that it is all zeros.
 const REACH: usize = 16;
@@ -84,7 +83,7 @@ fn same_as<'g>(index: &Index<'g>, node: &'g Node) -> Option<&'g str> {
             graph.dense(t).is_some_and(|t| t.view::<bool>().is_ok_and(|t| t.iter().all(|&t| !t)))
         }),
         "Cast" => {
-            let to = dtype_from_code(node.int("to", 0))?;
+            let to = DType::from_onnx(i32::try_from(node.int("to", 0)).ok()?)?;
             dtype(index, x) == Some(to)
         }
         "CastLike" => {

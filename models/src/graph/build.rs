@@ -251,7 +251,7 @@ impl Builder {
 
     /// Conversion to element type `to`.
     pub fn cast(&mut self, name: &str, x: &str, to: DType) -> String {
-        let code = i64::from(crate::onnx::type_code(to));
+        let code = i64::from(to.onnx());
         self.op("Cast", name, &[x], &[("to", Attr::Int(code))])
     }
 

@@ -8,45 +8,6 @@ use tapetum_runtime::{DType, Data, Error, Result, Tensor};
 use super::proto;
 use crate::graph::Constant;
 
-/// `TensorProto.DataType` of `dtype`.
-pub(super) fn to_code(dtype: DType) -> i32 {
-    match dtype {
-        DType::F32 => 1,
-        DType::U8 => 2,
-        DType::I8 => 3,
-        DType::U16 => 4,
-        DType::I16 => 5,
-        DType::I32 => 6,
-        DType::I64 => 7,
-        DType::Bool => 9,
-        DType::F16 => 10,
-        DType::F64 => 11,
-        DType::U32 => 12,
-        DType::U64 => 13,
-        DType::BF16 => 16,
-    }
-}
-
-/// The type with `TensorProto.DataType` `code`; `None` for those Tapetum does not compute with.
-pub(super) fn from_code(code: i32) -> Option<DType> {
-    Some(match code {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return None,
-    })
-}
-
 /// Reads a stored tensor, whichever of the proto's fields holds its numbers.
 pub(super) fn to_constant(t: &proto::Tensor) -> Result<Constant> {
     if t.data_location == 1 || !t.external_data.is_empty() {
@@ -56,7 +17,7 @@ pub(super) fn to_constant(t: &proto::Tensor) -> Result<Constant> {
         )));
     }
     let shape = shape(t)?;
-    let Some(dtype) = from_code(t.data_type) else {
+    let Some(dtype) = DType::from_onnx(t.data_type) else {
         return Ok(Constant::Opaque { raw: t.encode_to_vec().into(), shape });
     };
     let data = match &t.raw_data {
@@ -175,7 +136,7 @@ pub(super) fn header(name: &str, tensor: &Tensor) -> proto::Tensor {
     proto::Tensor {
         name: name.into(),
         dims: tensor.shape().iter().map(|&d| d as i64).collect(),
-        data_type: to_code(tensor.dtype()),
+        data_type: tensor.dtype().onnx(),
         ..proto::Tensor::default()
     }
 }

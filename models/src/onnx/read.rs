@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use tapetum_runtime::{Error, Result};
+use tapetum_runtime::{DType, Error, Result};
 
 use super::{convert, proto};
 use crate::graph::{Attr, Constant, Dim, Graph, Node, Value};
@@ -81,7 +81,7 @@ fn value(v: &proto::ValueInfo) -> Result<Value> {
             v.name
         )));
     };
-    let dtype = convert::from_code(tensor.elem_type).ok_or_else(|| {
+    let dtype = DType::from_onnx(tensor.elem_type).ok_or_else(|| {
         Error::unsupported(format!("{:?} has ONNX element type {}", v.name, tensor.elem_type))
     })?;
     let dim = |d: &proto::Dimension| match &d.value {

@@ -139,7 +139,7 @@ fn value_info(value: &Value) -> proto::ValueInfo {
         name: value.name.clone(),
         r#type: Some(proto::Type {
             tensor_type: Some(proto::TensorType {
-                elem_type: convert::to_code(value.dtype),
+                elem_type: value.dtype.onnx(),
                 shape: Some(proto::Shape { dim: value.dims.iter().map(dim).collect() }),
             }),
             ..proto::Type::default()

@@ -53,7 +53,7 @@ pub(super) fn select(node: &Node, facts: &mut Facts<'_>) -> Option<Known> {
 }
 
 pub(super) fn cast(node: &Node, facts: &mut Facts<'_>) -> Option<Known> {
-    let dtype = crate::onnx::dtype_from_code(node.int("to", 0))?;
+    let dtype = DType::from_onnx(i32::try_from(node.int("to", 0)).ok()?)?;
     cast_to(node, facts, dtype)
 }
 

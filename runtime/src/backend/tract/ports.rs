@@ -30,7 +30,9 @@ pub(super) fn outputs(graph: &pb::GraphProto) -> Result<Vec<Port>> {
 pub(super) fn weight_bytes(graph: &pb::GraphProto) -> usize {
     let extent = |&d: &i64| usize::try_from(d).unwrap_or(0);
     let elements = |t: &pb::TensorProto| t.dims.iter().map(extent).fold(1, usize::saturating_mul);
-    let size = |t: &pb::TensorProto| elements(t).saturating_mul(dtype(t.data_type).map_or(1, DType::size));
+    let size = |t: &pb::TensorProto| {
+        elements(t).saturating_mul(DType::from_onnx(t.data_type).map_or(1, DType::size))
+    };
     graph.initializer.iter().map(size).fold(0, usize::saturating_add)
 }
 
@@ -54,35 +56,17 @@ fn tensor_type(info: &pb::ValueInfoProto) -> Option<&pb::type_proto::Tensor> {
 fn port(info: &pb::ValueInfoProto, role: &str) -> Result<Port> {
     let name = info.name.clone();
     let tensor = tensor_type(info).ok_or_else(|| Error::bad_file(format!("{role} {name:?} is no tensor")))?;
-    let dtype = dtype(tensor.elem_type).filter(|&d| convert::datum_type(d).is_some()).ok_or_else(|| {
-        let message =
-            format!("{role} {name:?} has ONNX element type {}, which tract lacks", tensor.elem_type);
-        Error::unsupported(message)
-    })?;
+    let dtype = DType::from_onnx(tensor.elem_type).filter(|&d| convert::datum_type(d).is_some()).ok_or_else(
+        || {
+            let message =
+                format!("{role} {name:?} has ONNX element type {}, which tract lacks", tensor.elem_type);
+            Error::unsupported(message)
+        },
+    )?;
     let extent = |d: &pb::tensor_shape_proto::Dimension| match d.value {
         Some(pb::tensor_shape_proto::dimension::Value::DimValue(n)) => usize::try_from(n).ok(),
         _ => None,
     };
     let shape = tensor.shape.iter().flat_map(|s| &s.dim).map(extent).collect();
     Ok(Port { name, dtype, shape })
-}
-
-/// `TensorProto.DataType`, by number.
-fn dtype(onnx: i32) -> Option<DType> {
-    Some(match onnx {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return None,
-    })
 }
