@@ -87,7 +87,10 @@ impl<'a> Assembly<'a> {
     pub fn block(&mut self, name: &str, x: &str, block: Block) -> Result<String> {
         let stored = self.forms.get(name)?;
         let mut y = match stored.branches {
-            Branches::Trained { convs } => self.branches(name, x, block, convs)?,
+            // A made-up gate is about one half; the branches make up for it.
+            Branches::Trained { convs } => {
+                self.branches(name, x, block, convs, if stored.squeeze.is_some() { 1.25 } else { 1.0 })?
+            }
             Branches::Folded => {
                 self.conv(&format!("{name}.reparam_conv"), x, block.conv(block.kernel, true))?
             }
@@ -107,10 +110,10 @@ impl<'a> Assembly<'a> {
         self.conv(name, x, shape)
     }
 
-    /// The sum of the training branches, as a chain of additions.
-    fn branches(&mut self, name: &str, x: &str, block: Block, convs: usize) -> Result<String> {
+    /// The sum of the training branches, as a chain of additions; made-up weights give it the size `gain`.
+    fn branches(&mut self, name: &str, x: &str, block: Block, convs: usize, gain: f32) -> Result<String> {
         let all = convs + usize::from(block.has_scale()) + usize::from(block.has_skip());
-        let gain = 1.0 / (all as f32).sqrt();
+        let gain = gain / (all as f32).sqrt();
         let mut sum = self.conv_norm(&format!("{name}.rbr_conv.0"), x, block, block.kernel, gain)?;
         let mut others = Vec::new();
         for i in 1..convs {
@@ -145,7 +148,12 @@ impl<'a> Assembly<'a> {
         let mean = self.graph.unary("GlobalAveragePool", &format!("{name}/pool"), x);
         let y = self.pointwise(&format!("{name}.reduce"), &mean, channels, hidden)?;
         let y = self.graph.unary("Relu", &format!("{name}/relu"), &y);
-        let y = self.pointwise(&format!("{name}.expand"), &y, hidden, channels)?;
+        // Made-up gates stay away from 0 and 1, where a sigmoid's argument is large and rounding is seen in the output.
+        let expand = format!("{name}.expand");
+        let weight =
+            self.weights.take_gained(&format!("{expand}.weight"), &[channels, hidden, 1, 1], 0.02)?;
+        let bias = self.weights.take(&format!("{expand}.bias"), &[channels])?;
+        let y = self.graph.conv(&expand, &y, weight, Some(bias), Conv2d::default());
         let gate = self.graph.unary("Sigmoid", &format!("{name}/sigmoid"), &y);
         Ok(self.graph.binary("Mul", &format!("{name}/scale"), x, &gate))
     }
