@@ -2,7 +2,8 @@
 //!
 //! This crate holds what every other part of Tapetum stands on: [`Tensor`]s, the inference [`backend`]s behind one
 //! small trait, the model [`contract`] that travels inside an ONNX file, and the one [`Error`] type.
-//! It opens no files of its own, starts no threads and knows nothing of checkpoints or cameras.
+//! It opens no files and starts no threads of its own (an engine may read its library and the model, and have a pool), and
+//! knows nothing of checkpoints or cameras.
 
 #![forbid(clippy::print_stdout, clippy::print_stderr)]
 
