@@ -131,7 +131,8 @@ pub fn fuse(
         proof::prove(training_path, probe_file.path(), &proof, &mut tick).map_err(not_written)?;
     proven.golden.retain(|(name, _)| contract.outputs.iter().any(|o| o.name == *name));
 
-    contract.folds = folds.counts().into_iter().map(|(rule, n)| (rule.to_owned(), n)).collect();
+    // Beside what was done to the checkpoint before.
+    contract.folds.extend(folds.counts().into_iter().map(|(rule, n)| (rule.to_owned(), n)));
     let before_after = [parameters_before, parameters_after];
     contract.proof = Some(proof_record(engine.probe()?, &proof, &proven.figures, before_after));
     let outputs: Vec<_> = proven.golden.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

@@ -50,7 +50,7 @@ pub(crate) fn first_bytes(path: &Path) -> Result<Vec<u8>> {
 
 fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
     let (state, origin) = checkpoint::open(path, &Limits::default())?;
-    let state = transformed(state, options)?;
+    let (state, transforms) = transformed(state, options)?;
     let network = recognise(&state, options.arch.as_deref())?;
     let (description, rule) = (network.description(), network.size_rule());
     let size = options.size.unwrap_or_else(|| network.default_size());
@@ -74,29 +74,36 @@ fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
         input: ports.input,
         outputs: ports.outputs,
         source: Some(source(path, origin.sha256, container, description.form)),
-        folds: BTreeMap::new(),
+        folds: transforms,
         proof: None,
         golden: None,
     };
     Ok(Opened { graph, description, contract, proof_shapes: vec![proof_shape(size, &rule)] })
 }
 
-/// The tensors after the transforms that the user asked for.
-fn transformed(state: StateDict, options: &FuseOptions) -> Result<StateDict> {
+/// The tensors after the transforms that the user asked for, and how often each was applied.
+fn transformed(state: StateDict, options: &FuseOptions) -> Result<(StateDict, BTreeMap<String, usize>)> {
+    let mut done = BTreeMap::new();
     if options.lora.is_none() && !options.average_experts {
-        return Ok(state);
+        return Ok((state, done));
     }
     let mut tensors = state.into_tensors();
     if let Some(adapter) = &options.lora {
         let (deltas, origin) = checkpoint::open(adapter, &Limits::default())?;
         let alpha = transform::lora::alpha_of(&origin.metadata)?.or(options.lora_alpha);
-        transform::lora::merge(&mut tensors, &deltas.into_tensors(), alpha)
+        let merged = transform::lora::merge(&mut tensors, &deltas.into_tensors(), alpha)
             .map_err(|e| e.at(adapter.display()))?;
+        done.insert("lora_merge".to_owned(), merged.len());
     }
     if options.average_experts {
-        transform::ewa::average_experts(&mut tensors)?;
+        let averaged = transform::ewa::average_experts(&mut tensors)?;
+        if averaged.is_empty() {
+            let message = "--average-experts: the checkpoint has no experts (no names like x.experts.0.y)";
+            return Err(Error::config(message));
+        }
+        done.insert("expert_averaging".to_owned(), averaged.len());
     }
-    Ok(StateDict::new(tensors))
+    Ok((StateDict::new(tensors), done))
 }
 
 /// The network whose names and shapes these are.

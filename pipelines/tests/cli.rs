@@ -90,6 +90,7 @@ fn every_wrong_use_says_whose_move_it_is_and_leaves_nothing() {
     refused(&fuse(&["--arch", "resnext"]), 2, &["resnext", "deanet"]);
     refused(&["fuse", "no/such/file.pth", "-o", &model], 1, &["no/such/file.pth"]);
     refused(&["fuse", &checkpoint, "-o", "no/such/folder/net.onnx"], 2, &["no/such/folder"]);
+    refused(&fuse(&["--average-experts"]), 2, &["no experts"]);
     let contract = folder.path().join("c.toml");
     std::fs::write(&contract, "[input]\ncolor = \"rgb\"\n[output.probabilities]\nlabels = 3\n").unwrap();
     let contract = contract.to_string_lossy().into_owned();

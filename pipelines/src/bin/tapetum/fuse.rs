@@ -115,7 +115,7 @@ fn as_json(f: &Fused, args: &Args) -> serde_json::Value {
         "macs_before": f.cost_before.macs,
         "macs_after": f.cost_after.macs,
         "input_shape": f.cost_shape,
-        "folds": f.folds.counts(),
+        "folds": f.contract.folds,
         "proof": proof,
         "source": f.contract.source,
         "output": args.output,
@@ -144,7 +144,7 @@ fn print(f: &Fused, args: &Args) {
     print!("{}", table::render(&rows, &[1, 3]));
     println!("folds");
     let rows: Vec<_> =
-        f.folds.counts().iter().map(|(rule, n)| vec![(*rule).to_owned(), format!("× {n}")]).collect();
+        f.contract.folds.iter().map(|(rule, n)| vec![rule.clone(), format!("× {n}")]).collect();
     if rows.is_empty() {
         println!("  none: the file already is in deployment form");
     }
