@@ -110,25 +110,28 @@ pub fn fuse(
     let folds = fold::fold_all(&mut deployed)?;
     // Where exporters leave shapes to be computed, only the folded graph knows them.
     let probes = probe::saturating(&deployed);
-    let training_file = place.write(&probe::with_outputs(&training, &probes))?;
+    // Written only where they are run: nothing folded leaves nothing to compare, no probe leaves the model itself.
+    let folded = !folds.applied.is_empty();
+    let training_file = folded.then(|| place.write(&probe::with_outputs(&training, &probes))).transpose()?;
     drop(training);
     tell(Step::Folded(&folds));
     let (parameters_after, nodes_after) = (deployed.parameters(), deployed.nodes.len());
     let cost_after = cost(&deployed, &proof_shapes);
     deployed.metadata.remove(METADATA_KEY);
     let mut deployed_file = place.write(&deployed)?;
-    let probe_file = place.write(&probe::with_outputs(&deployed, &probes))?;
+    let probed = !probes.is_empty();
+    let probe_file = probed.then(|| place.write(&probe::with_outputs(&deployed, &probes))).transpose()?;
     // The engine needs the memory now.
     drop(deployed);
 
     let seeds = seeds(cost_before.macs);
     let proof =
         ProofOptions { backend: engine, seeds, shapes: proof_shapes.clone(), tolerance: proof::TOLERANCE };
-    let training_path = (!folds.applied.is_empty()).then(|| training_file.path());
+    let training_path = training_file.as_ref().map(NamedTempFile::path);
+    let proven_path = probe_file.as_ref().unwrap_or(&deployed_file).path();
     let mut tick = |done, of| tell(Step::Proving(done, of));
     let not_written = |e: Error| e.at(format!("{}: {} was not written", input.display(), output.display()));
-    let mut proven =
-        proof::prove(training_path, probe_file.path(), &proof, &mut tick).map_err(not_written)?;
+    let mut proven = proof::prove(training_path, proven_path, &proof, &mut tick).map_err(not_written)?;
     proven.golden.retain(|(name, _)| contract.outputs.iter().any(|o| o.name == *name));
 
     // Beside what was done to the checkpoint before.
@@ -139,7 +142,7 @@ pub fn fuse(
     contract.golden =
         Some(Golden::record(proof.seeds[0], &proof_shapes[0], &outputs, proof::TOLERANCE as f32)?);
     contract.validate()?;
-    if !probes.is_empty() {
+    if probed {
         // The proof looked at more outputs than the model has; the very file that is published runs here.
         let load = LoadOptions { shapes: Some(proof_shapes.clone()), ..LoadOptions::default() };
         let mut session = engine.load(ModelSource::Path(deployed_file.path()), &load)?;
