@@ -126,6 +126,32 @@ pub enum Data {
     Bool(Vec<bool>),
 }
 
+impl Data {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
+            Self::F16(v) => v.len(),
+            Self::BF16(v) => v.len(),
+            Self::I8(v) => v.len(),
+            Self::I16(v) => v.len(),
+            Self::I32(v) => v.len(),
+            Self::I64(v) => v.len(),
+            Self::U8(v) => v.len(),
+            Self::U16(v) => v.len(),
+            Self::U32(v) => v.len(),
+            Self::U64(v) => v.len(),
+            Self::Bool(v) => v.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A Rust type that a [`Tensor`] can hold.
 pub trait Element: Copy + 'static {
     /// The matching element type.
@@ -173,15 +199,21 @@ impl Tensor {
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] if the number of values is not the product of `shape`.
     pub fn new<T: Element>(shape: &[usize], values: Vec<T>) -> Result<Self> {
-        let wanted = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if wanted != Some(values.len()) {
-            return Err(Error::bad_input(format!(
-                "shape {shape:?} does not hold {} {} values",
-                values.len(),
-                T::DTYPE.name()
-            )));
+        Self::from_data(shape, T::wrap(values))
+    }
+
+    /// As [`Tensor::new`], for elements whose type is known at run time only.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn from_data(shape: &[usize], data: Data) -> Result<Self> {
+        let tensor = Self { shape: shape.to_vec(), data };
+        let have = tensor.data.len();
+        if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(have) {
+            let dtype = tensor.dtype().name();
+            return Err(Error::bad_input(format!("shape {shape:?} does not hold {have} {dtype} values")));
         }
-        Ok(Self { shape: shape.to_vec(), data: T::wrap(values) })
+        Ok(tensor)
     }
 
     /// A rank-1 tensor over `values`.

@@ -185,7 +185,7 @@ impl Cuts {
             into.insert(name, cut(&storage, &tensor)?);
         }
         let whole = last.offset == 0 && last.is_contiguous() && last.len()? == count;
-        let tensor = if whole { wrap(&last.shape, storage)? } else { cut(&storage, &last)? };
+        let tensor = if whole { Tensor::from_data(&last.shape, storage)? } else { cut(&storage, &last)? };
         into.insert(last_name, tensor);
         Ok(())
     }
@@ -262,7 +262,7 @@ macro_rules! for_dtype {
 
 /// Little-endian elements of `dtype`, as safetensors stores them.
 pub(super) fn read_tensor(dtype: DType, shape: &[usize], bytes: &mut dyn Read) -> Result<Tensor> {
-    wrap(shape, read_elements(dtype, elements(shape)?, bytes, Trust::Sized)?)
+    Tensor::from_data(shape, read_elements(dtype, elements(shape)?, bytes, Trust::Sized)?)
 }
 
 fn read_elements(dtype: DType, count: usize, bytes: &mut dyn Read, trust: Trust) -> Result<Data> {
@@ -296,24 +296,6 @@ fn short(error: std::io::Error, got: usize, count: usize) -> Error {
         return Error::bad_file(format!("the file ends after about {got} of {count} elements"));
     }
     Error::bad_file(format!("cannot read element {got} of {count}: {error}")).caused_by(error)
-}
-
-fn wrap(shape: &[usize], data: Data) -> Result<Tensor> {
-    match data {
-        Data::F32(v) => Tensor::new(shape, v),
-        Data::F64(v) => Tensor::new(shape, v),
-        Data::F16(v) => Tensor::new(shape, v),
-        Data::BF16(v) => Tensor::new(shape, v),
-        Data::I8(v) => Tensor::new(shape, v),
-        Data::I16(v) => Tensor::new(shape, v),
-        Data::I32(v) => Tensor::new(shape, v),
-        Data::I64(v) => Tensor::new(shape, v),
-        Data::U8(v) => Tensor::new(shape, v),
-        Data::U16(v) => Tensor::new(shape, v),
-        Data::U32(v) => Tensor::new(shape, v),
-        Data::U64(v) => Tensor::new(shape, v),
-        Data::Bool(v) => Tensor::new(shape, v),
-    }
 }
 
 fn cut(storage: &Data, tensor: &TensorRef) -> Result<Tensor> {

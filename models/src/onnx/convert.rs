@@ -24,11 +24,11 @@ pub(super) fn to_constant(t: &proto::Tensor) -> Result<Constant> {
         Some(raw) => from_raw(dtype, raw, &t.name)?,
         None => from_fields(dtype, t),
     };
-    let have = len(&data);
+    let have = data.len();
     if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(have) {
         return Err(Error::bad_file(format!("tensor {:?} says {shape:?} but stores {have} values", t.name)));
     }
-    Ok(Constant::Dense(std::sync::Arc::new(tensor(&shape, data)?)))
+    Ok(Constant::Dense(std::sync::Arc::new(Tensor::from_data(&shape, data)?)))
 }
 
 fn shape(t: &proto::Tensor) -> Result<Vec<usize>> {
@@ -36,42 +36,6 @@ fn shape(t: &proto::Tensor) -> Result<Vec<usize>> {
         usize::try_from(d).map_err(|_| Error::bad_file(format!("tensor {:?} has the extent {d}", t.name)))
     };
     t.dims.iter().map(dim).collect()
-}
-
-fn len(data: &Data) -> usize {
-    match data {
-        Data::F32(v) => v.len(),
-        Data::F64(v) => v.len(),
-        Data::F16(v) => v.len(),
-        Data::BF16(v) => v.len(),
-        Data::I8(v) => v.len(),
-        Data::I16(v) => v.len(),
-        Data::I32(v) => v.len(),
-        Data::I64(v) => v.len(),
-        Data::U8(v) => v.len(),
-        Data::U16(v) => v.len(),
-        Data::U32(v) => v.len(),
-        Data::U64(v) => v.len(),
-        Data::Bool(v) => v.len(),
-    }
-}
-
-fn tensor(shape: &[usize], data: Data) -> Result<Tensor> {
-    match data {
-        Data::F32(v) => Tensor::new(shape, v),
-        Data::F64(v) => Tensor::new(shape, v),
-        Data::F16(v) => Tensor::new(shape, v),
-        Data::BF16(v) => Tensor::new(shape, v),
-        Data::I8(v) => Tensor::new(shape, v),
-        Data::I16(v) => Tensor::new(shape, v),
-        Data::I32(v) => Tensor::new(shape, v),
-        Data::I64(v) => Tensor::new(shape, v),
-        Data::U8(v) => Tensor::new(shape, v),
-        Data::U16(v) => Tensor::new(shape, v),
-        Data::U32(v) => Tensor::new(shape, v),
-        Data::U64(v) => Tensor::new(shape, v),
-        Data::Bool(v) => Tensor::new(shape, v),
-    }
 }
 
 fn from_raw(dtype: DType, raw: &[u8], name: &str) -> Result<Data> {
