@@ -1,1 +1,17 @@
-//! Sources, stages and sinks, the executor, and the programs built from them.
+//! Pipelines of networks on video: sources → stages → sinks.
+//!
+//! A [`source`] fills frames; [`stage`]s look at each frame and at what earlier stages found; [`sink`]s get every
+//! frame's [`Item`] in order. The executor keeps account of every frame.
+
+#![forbid(clippy::print_stdout, clippy::print_stderr)]
+
+mod item;
+mod run_info;
+pub mod sink;
+pub mod source;
+pub mod stage;
+mod summary;
+
+pub use item::{Fate, Item, Skip, Slot, SlotState};
+pub use run_info::{ModelInfo, PassedOver, RunInfo, StageInfo};
+pub use summary::{Accounting, Summary};

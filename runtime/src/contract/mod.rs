@@ -18,7 +18,6 @@ pub mod golden;
 mod input;
 mod output;
 mod overrides;
-mod toml;
 mod validate;
 
 pub use golden::{Golden, GoldenOutput};

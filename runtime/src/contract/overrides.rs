@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use super::{
     Activation, BoxLayout, Colour, Contract, Filter, MaskRule, Metric, OutputContract, OutputKind, PadRule,
     ResizeRule, SizePolicy,
-    toml::{Reader, Table},
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    settings::{Reader, Table},
+};
 
 /// Parts of a [`Contract`] to be replaced; whatever is absent stays.
 ///

@@ -11,7 +11,7 @@ use toml::{
 use crate::{Error, Result};
 
 /// Collects mistakes while a file is read.
-pub(super) struct Reader<'t> {
+pub struct Reader<'t> {
     text: &'t str,
     file: &'t str,
     /// Where, and what.
@@ -19,18 +19,19 @@ pub(super) struct Reader<'t> {
 }
 
 /// A table, or nothing where a variant was given by its name alone.
-pub(super) struct Table<'t> {
+pub struct Table<'t> {
     entries: DeTable<'t>,
     at: usize,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str, file: &'t str) -> Self {
+    /// A reader of `text`; mistakes name `file`.
+    pub fn new(text: &'t str, file: &'t str) -> Self {
         Self { text, file, mistakes: Vec::new() }
     }
 
     /// The whole file, whose keys must be among `known`. After a syntax error, what could be read.
-    pub(super) fn parse(&mut self, known: &[&str]) -> Table<'t> {
+    pub fn parse(&mut self, known: &[&str]) -> Table<'t> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let what = error.message().lines().next().unwrap_or("not TOML").to_owned();
@@ -43,7 +44,7 @@ impl<'t> Reader<'t> {
 
     /// # Errors
     /// Everything noted, in the order of the file.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         if self.mistakes.is_empty() {
             return Ok(());
         }
@@ -81,7 +82,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The table under `key`, whose keys must be among `known`.
-    pub(super) fn table(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Option<Table<'t>> {
+    pub fn table(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Option<Table<'t>> {
         let value = t.get(key)?;
         let Some(entries) = value.get_ref().as_table() else {
             self.wrong(key, value, "a table");
@@ -93,7 +94,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The tables under `key`, by their names; the keys of each must be among `known`.
-    pub(super) fn tables(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Vec<(String, Table<'t>)> {
+    pub fn tables(&mut self, t: &Table<'t>, key: &str, known: &[&str]) -> Vec<(String, Table<'t>)> {
         let Some(value) = t.get(key) else { return Vec::new() };
         let Some(entries) = value.get_ref().as_table() else {
             self.wrong(key, value, "a table of tables");
@@ -105,7 +106,7 @@ impl<'t> Reader<'t> {
     }
 
     /// One of several kinds: `key = "kind"`, or `key = { kind = { .. } }` with the keys that the kind has.
-    pub(super) fn variant<'k>(
+    pub fn variant<'k>(
         &mut self,
         t: &Table<'t>,
         key: &str,
@@ -138,7 +139,7 @@ impl<'t> Reader<'t> {
     }
 
     /// What `read` finds under `key`, which must be there.
-    pub(super) fn required<T>(
+    pub fn required<T>(
         &mut self,
         t: &Table<'t>,
         key: &str,
@@ -151,7 +152,7 @@ impl<'t> Reader<'t> {
     }
 
     /// One of several words.
-    pub(super) fn choice<T: Copy>(&mut self, t: &Table<'t>, key: &str, words: &[(&str, T)]) -> Option<T> {
+    pub fn choice<T: Copy>(&mut self, t: &Table<'t>, key: &str, words: &[(&str, T)]) -> Option<T> {
         let value = t.get(key)?;
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let Some(word) = value.get_ref().as_str() else {
@@ -165,7 +166,8 @@ impl<'t> Reader<'t> {
         found
     }
 
-    pub(super) fn flag(&mut self, t: &Table<'t>, key: &str) -> Option<bool> {
+    /// `true` or `false`.
+    pub fn flag(&mut self, t: &Table<'t>, key: &str) -> Option<bool> {
         let value = t.get(key)?;
         let found = value.get_ref().as_bool();
         if found.is_none() {
@@ -175,7 +177,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A whole number from 0 on.
-    pub(super) fn count(&mut self, t: &Table<'t>, key: &str) -> Option<usize> {
+    pub fn count(&mut self, t: &Table<'t>, key: &str) -> Option<usize> {
         let value = t.get(key)?;
         let found = value.get_ref().as_integer().and_then(whole);
         if found.is_none() {
@@ -185,7 +187,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A whole number within 0 to 255.
-    pub(super) fn byte(&mut self, t: &Table<'t>, key: &str) -> Option<u8> {
+    pub fn byte(&mut self, t: &Table<'t>, key: &str) -> Option<u8> {
         let value = t.get(key)?;
         let found = value.get_ref().as_integer().and_then(whole).and_then(|n| u8::try_from(n).ok());
         if found.is_none() {
@@ -194,7 +196,8 @@ impl<'t> Reader<'t> {
         found
     }
 
-    pub(super) fn number(&mut self, t: &Table<'t>, key: &str) -> Option<f32> {
+    /// A finite number.
+    pub fn number(&mut self, t: &Table<'t>, key: &str) -> Option<f32> {
         let value = t.get(key)?;
         let found = number(value.get_ref());
         if found.is_none() {
@@ -203,16 +206,18 @@ impl<'t> Reader<'t> {
         found
     }
 
-    pub(super) fn numbers(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<f32>> {
+    /// A list of finite numbers.
+    pub fn numbers(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<f32>> {
         self.list(t, key, "a list of finite numbers", number)
     }
 
-    pub(super) fn strings(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<String>> {
+    /// A list of strings.
+    pub fn strings(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<String>> {
         self.list(t, key, "a list of strings", |v| v.as_str().map(str::to_owned))
     }
 
     /// Two numbers.
-    pub(super) fn pair(&mut self, t: &Table<'t>, key: &str) -> Option<[f32; 2]> {
+    pub fn pair(&mut self, t: &Table<'t>, key: &str) -> Option<[f32; 2]> {
         let values = self.numbers(t, key)?;
         let found = values.try_into().ok();
         if let (None, Some(value)) = (found, t.get(key)) {

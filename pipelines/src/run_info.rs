@@ -1,0 +1,51 @@
+//! What is known about a run before its first frame: names, labels and provenance.
+
+/// A run as sinks see it.
+#[derive(Clone, Debug)]
+pub struct RunInfo {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// SHA-256 of the pipeline file and its models' digests, 64 hexadecimal digits: equal digests, equal computation.
+    pub digest: String,
+    /// The source, without secrets.
+    pub source: String,
+    /// In the pipeline's order, as [`crate::Item::slots`].
+    pub stages: Vec<StageInfo>,
+}
+
+/// One stage of a run.
+#[derive(Clone, Debug)]
+pub struct StageInfo {
+    /// As in the pipeline file.
+    pub name: String,
+    /// For example `classify`.
+    pub kind: &'static str,
+    /// The labels that its findings' indices speak of.
+    pub labels: Vec<String>,
+    /// The model it runs, if it runs one.
+    pub model: Option<ModelInfo>,
+}
+
+/// A loaded model.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// SHA-256 of the model file, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Network and variant, for example `tfnet s0`.
+    pub network: String,
+    /// What runs it, for example `ort:cpu/fp32`.
+    pub engine: String,
+    /// Its version, for example `onnxruntime 1.32.0`.
+    pub engine_version: String,
+    /// Engines asked for first that could not run.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// An engine that was asked for and could not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// As asked for.
+    pub engine: String,
+    /// Why not.
+    pub why: String,
+}

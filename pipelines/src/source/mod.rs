@@ -1,0 +1,84 @@
+//! Where frames come from.
+//!
+//! To add a source: write `source/<name>.rs` with its [`Source`], then add its `mod` line and one entry in [`SOURCES`].
+
+use std::time::Duration;
+
+use tapetum_runtime::{Error, Frame, Result};
+
+/// A stream of frames.
+pub trait Source: Send {
+    /// What is known before the first frame.
+    fn info(&self) -> &SourceInfo;
+
+    /// Fills `frame` (sequence number, times and picture) with the next frame, in `frame`'s own memory.
+    ///
+    /// # Errors
+    /// The source is lost and will give nothing more; a single frame that cannot be read is [`Next::Unreadable`].
+    fn next(&mut self, frame: &mut Frame) -> Result<Next>;
+
+    /// Mended timestamps so far.
+    fn stamps(&self) -> StampFaults {
+        StampFaults::default()
+    }
+}
+
+/// What [`Source::next`] gave.
+#[derive(Debug)]
+pub enum Next {
+    /// `frame` is filled.
+    Frame,
+    /// This one frame could not be read, for the given reason; it has used up a sequence number. There may be more.
+    Unreadable(Error),
+    /// The stream is over.
+    End,
+}
+
+/// What is known of a source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceInfo {
+    /// As shown to people and written into results: no secrets.
+    pub name: String,
+    /// Whether frames come by themselves and go stale (cameras), or wait to be read (files).
+    pub live: bool,
+    /// Number of frames, if known.
+    pub frames: Option<u64>,
+    /// Usual time between two frames, if known.
+    pub interval: Option<Duration>,
+    /// Width and height of the first frame, in pixels, if known.
+    pub size: Option<(usize, usize)>,
+}
+
+/// Timestamps that a source had to mend; a count each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StampFaults {
+    /// Frames without a timestamp; the usual interval was added to the one before.
+    pub missing: u64,
+    /// Timestamps not greater than the one before; the stream was re-based there.
+    pub backwards: u64,
+}
+
+/// A kind of source.
+pub struct SourceKind {
+    /// For people: what to write, for example `synthetic:eye`.
+    pub usage: &'static str,
+    /// Opens it if `spec` is of this kind; `None` if it is of another.
+    pub open: fn(spec: &str) -> Option<Opened>,
+}
+
+/// What opening a source gave.
+pub type Opened = Result<Box<dyn Source>>;
+
+/// Every kind of source in this build, in the order that they are asked.
+pub static SOURCES: &[SourceKind] = &[];
+
+/// Opens the source that `spec` names.
+///
+/// # Errors
+/// [`tapetum_runtime::ErrorKind::InvalidConfig`] naming the kinds there are, or what the kind says.
+pub fn open(spec: &str) -> Opened {
+    SOURCES.iter().find_map(|kind| (kind.open)(spec)).unwrap_or_else(|| {
+        let usages: Vec<_> = SOURCES.iter().map(|kind| kind.usage).collect();
+        Err(Error::config(format!("{spec:?} is no source; there are {}", usages.join(", "))))
+    })
+}

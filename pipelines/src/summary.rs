@@ -1,0 +1,49 @@
+//! What a whole run came to.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tapetum_runtime::latency::Histogram;
+
+use crate::{source::StampFaults, stage::BreakUpTime};
+
+/// A run in figures.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Where every frame went.
+    pub frames: Accounting,
+    /// From the first frame's arrival to the last one's delivery.
+    pub elapsed: Duration,
+    /// Time that each stage worked on a frame, in the pipeline's order; frames that it skipped are not in it.
+    pub stages: Vec<Histogram>,
+    /// From a frame's arrival to its delivery.
+    pub end_to_end: Histogram,
+    /// Timestamps that the source mended.
+    pub stamps: StampFaults,
+    /// Break-up times, if the pipeline measures them.
+    pub break_up_time: Option<BreakUpTime>,
+    /// Whether the run was ended from outside (Ctrl-C) before its source was over.
+    pub interrupted: bool,
+}
+
+/// Where every frame went: `captured = delivered + Σ dropped + Σ failed + in flight`, at every moment.
+///
+/// A frame on which a stage failed is delivered to the sinks with its failure, but counted under `failed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// Frames that the source gave, unreadable ones included.
+    pub captured: u64,
+    /// Frames that came through all stages and that the sinks took.
+    pub delivered: u64,
+    /// Frames given up before any stage, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Frames that failed, by the stage's name, or `unreadable`.
+    pub failed: BTreeMap<String, u64>,
+}
+
+impl Accounting {
+    /// Frames that have neither been delivered nor given up.
+    pub fn in_flight(&self) -> u64 {
+        let gone = self.delivered + self.dropped.values().sum::<u64>() + self.failed.values().sum::<u64>();
+        self.captured - gone
+    }
+}

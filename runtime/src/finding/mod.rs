@@ -1,0 +1,33 @@
+//! What a model said about a frame, in the frame's own pixels.
+//!
+//! One file per kind: the type, and how it is made of a model's output. All of them keep their memory when they are
+//! filled again.
+
+use crate::Image;
+
+pub mod boxes;
+pub mod classes;
+pub mod embedding;
+pub mod mask;
+
+pub use boxes::{Boxes, Detection};
+pub use classes::Class;
+pub use embedding::Embeddings;
+pub use mask::{Mask, MaskPart};
+
+/// What one stage found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// One class of several.
+    Class(Class),
+    /// Boxes with labels and scores.
+    Boxes(Boxes),
+    /// A class per pixel.
+    Mask(Mask),
+    /// A picture in place of the frame's.
+    Image(Image),
+    /// An appearance vector per region.
+    Embeddings(Embeddings),
+    /// Named numbers, in a fixed order, each `None` while it is not known.
+    Measure(Vec<(&'static str, Option<f64>)>),
+}
