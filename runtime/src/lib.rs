@@ -16,6 +16,7 @@ pub mod finding;
 mod frame;
 mod image;
 pub mod latency;
+pub mod preprocess;
 pub mod seed;
 pub mod settings;
 mod tensor;
