@@ -1,7 +1,7 @@
 //! What is known about a run before its first frame: names, labels and provenance.
 
 /// A run as sinks see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunInfo {
     /// The pipeline's name.
     pub pipeline: String,
@@ -11,6 +11,10 @@ pub struct RunInfo {
     pub source: String,
     /// In the pipeline's order, as [`crate::Item::slots`].
     pub stages: Vec<StageInfo>,
+    /// The sinks that take part, as in [`crate::sink::SINKS`]: what one of them writes, another may point to.
+    pub sinks: Vec<&'static str>,
+    /// What whoever reads the results must know first, for example that they are not for clinical use.
+    pub notice: Option<String>,
 }
 
 /// One stage of a run.

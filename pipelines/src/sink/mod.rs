@@ -2,6 +2,14 @@
 //!
 //! To add a sink: write `sink/<name>.rs` with its [`Sink`], then add its `mod` line and one entry in [`SINKS`].
 
+mod files;
+mod json;
+mod jsonl;
+mod look;
+mod masks;
+mod palette;
+mod summary;
+
 use std::path::Path;
 
 use tapetum_runtime::{Error, Result};
@@ -38,7 +46,7 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink in this build.
-pub static SINKS: &[SinkKind] = &[];
+pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS];
 
 /// The sink called `name`, writing below `out`.
 ///

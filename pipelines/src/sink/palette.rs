@@ -1,0 +1,20 @@
+//! Colours that people with colour-blindness can tell apart: those of Okabe and Ito (<https://jfly.uni-koeln.de/color/>).
+
+/// Red, green, blue.
+pub(super) type Rgb = [u8; 3];
+
+/// Vermilion, sky blue, yellow, bluish green, reddish purple, blue, orange.
+const COLOURS: [Rgb; 7] = [
+    [213, 94, 0],
+    [86, 180, 233],
+    [240, 228, 66],
+    [0, 158, 115],
+    [204, 121, 167],
+    [0, 114, 178],
+    [230, 159, 0],
+];
+
+/// The colour of a pixel's class; class 0, the background, has none.
+pub(super) fn of_class(class: usize) -> Rgb {
+    COLOURS[class.saturating_sub(1) % COLOURS.len()]
+}

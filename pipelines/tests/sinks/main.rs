@@ -1,0 +1,6 @@
+//! What the sinks write, from items that no pipeline made.
+
+mod fabricate;
+mod json;
+mod pictures;
+mod schema;
