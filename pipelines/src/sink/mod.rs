@@ -2,11 +2,15 @@
 //!
 //! To add a sink: write `sink/<name>.rs` with its [`Sink`], then add its `mod` line and one entry in [`SINKS`].
 
+mod avi;
+mod draw;
 mod files;
+mod font;
 mod json;
 mod jsonl;
 mod look;
 mod masks;
+mod overlay;
 mod palette;
 mod summary;
 
@@ -46,7 +50,7 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink in this build.
-pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS];
+pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS, overlay::OVERLAY];
 
 /// The sink called `name`, writing below `out`.
 ///

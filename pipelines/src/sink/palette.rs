@@ -18,3 +18,9 @@ const COLOURS: [Rgb; 7] = [
 pub(super) fn of_class(class: usize) -> Rgb {
     COLOURS[class.saturating_sub(1) % COLOURS.len()]
 }
+
+/// The colour of a label of a class or box.
+pub(super) fn of_label(label: usize) -> Rgb {
+    // Light ones first: they are drawn on dark plates and pictures.
+    COLOURS[[1, 2, 0, 4, 3, 6, 5][label % COLOURS.len()]]
+}

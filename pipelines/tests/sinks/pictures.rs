@@ -26,3 +26,71 @@ fn masks_are_palette_pictures_of_the_frames_size_where_something_was_segmented()
     assert_eq!(pixels.iter().filter(|p| **p > 1).count(), 0);
     assert_eq!(pixels[(20 + 40) * SIZE.0 + 30 + 50], 1);
 }
+
+/// The chunks in `bytes` and in its lists, as letters (of a list, its kind) and content.
+fn walk<'a>(mut bytes: &'a [u8], found: &mut Vec<([u8; 4], &'a [u8])>) {
+    while !bytes.is_empty() {
+        let size = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+        let content = &bytes[8..8 + size];
+        if [b"RIFF", b"LIST"].iter().any(|list| bytes.starts_with(*list)) {
+            found.push((content[..4].try_into().unwrap(), &content[4..]));
+            walk(&content[4..], found);
+        } else {
+            found.push((bytes[..4].try_into().unwrap(), content));
+        }
+        bytes = &bytes[8 + size.next_multiple_of(2)..];
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[4 * at..4 * at + 4].try_into().unwrap()) as usize
+}
+
+#[test]
+fn the_overlay_is_a_video_with_an_index_that_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = fabricate::run(&["overlay"]);
+    fabricate::play(&["overlay"], dir.path(), &run, &fabricate::items(), &fabricate::summary());
+    let bytes = fs::read(dir.path().join("overlay.avi")).unwrap();
+    let mut chunks = vec![];
+    walk(&bytes, &mut chunks);
+    let one = |name: &[u8; 4]| chunks.iter().find(|(letters, _)| letters == name).unwrap().1;
+    let frames: Vec<_> =
+        chunks.iter().filter(|(letters, _)| letters == b"00dc").map(|(_, jpeg)| *jpeg).collect();
+    assert_eq!(frames.len(), 60);
+    assert!(frames.iter().all(|jpeg| jpeg.starts_with(&[0xff, 0xd8]) && jpeg.ends_with(&[0xff, 0xd9])));
+    let head = one(b"avih");
+    assert_eq!([0, 3, 4, 8, 9].map(|at| number(head, at)), [100_000, 0x10, 60, SIZE.0, SIZE.1]);
+    let stream = one(b"strh");
+    assert_eq!([5, 6, 8].map(|at| number(stream, at)), [100_000, 1_000_000, 60]);
+    let (movi, index) = (one(b"movi"), one(b"idx1"));
+    for (i, jpeg) in frames.iter().enumerate() {
+        let [offset, size] = [2, 3].map(|at| number(index, 4 * i + at));
+        assert_eq!(&movi[offset - 4 + 8..offset - 4 + 8 + size], *jpeg);
+    }
+}
+
+#[test]
+fn a_killed_run_leaves_a_video_up_to_its_last_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = fabricate::run(&["overlay"]);
+    let mut sinks = fabricate::open(&["overlay"], dir.path(), &run);
+    for item in &fabricate::items()[..32] {
+        sinks[0].deliver(item, &run).unwrap();
+    }
+    drop(sinks);
+    let bytes = fs::read(dir.path().join("overlay.avi")).unwrap();
+    let mut chunks = vec![];
+    walk(&bytes, &mut chunks);
+    assert_eq!(chunks.iter().filter(|(letters, _)| letters == b"00dc").count(), 32);
+}
+
+#[test]
+fn frames_of_another_size_begin_another_video() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = fabricate::run(&["overlay"]);
+    let mut items = vec![fabricate::item(0, 0, 0), fabricate::item(1, 0, 0)];
+    items[1].frame.image.reset(4000, 30, tapetum_runtime::PixelFormat::Rgb8).fill(9);
+    fabricate::play(&["overlay"], dir.path(), &run, &items, &fabricate::summary());
+    assert!(dir.path().join("overlay-2.avi").is_file());
+}
