@@ -12,6 +12,7 @@ mod look;
 mod masks;
 mod overlay;
 mod palette;
+mod report;
 mod summary;
 
 use std::path::Path;
@@ -50,7 +51,7 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink in this build.
-pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS, overlay::OVERLAY];
+pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS, overlay::OVERLAY, report::REPORT];
 
 /// The sink called `name`, writing below `out`.
 ///

@@ -3,4 +3,5 @@
 mod fabricate;
 mod json;
 mod pictures;
+mod report;
 mod schema;
