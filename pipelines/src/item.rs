@@ -88,15 +88,30 @@ pub enum Fate {
 }
 
 impl Item {
+    /// An item with a slot for each of the given empty findings.
+    pub fn new(blanks: impl IntoIterator<Item = Finding>) -> Self {
+        let slot = |finding| Slot { state: SlotState::Pending, finding, took: Duration::ZERO };
+        Self {
+            frame: Frame::default(),
+            slots: blanks.into_iter().map(slot).collect(),
+            fate: Fate::Ok,
+            offered: Tick::ZERO,
+            finished: Tick::ZERO,
+        }
+    }
+
+    /// Makes it ready for the next frame; findings keep their memory.
+    pub fn reset(&mut self) {
+        self.fate = Fate::Ok;
+        for slot in &mut self.slots {
+            slot.state = SlotState::Pending;
+            slot.took = Duration::ZERO;
+        }
+    }
+
     /// The picture that stage `stage` is to look at: that of the last restoration before it, else the frame's own.
     pub fn image_for(&self, stage: usize) -> &Image {
-        let restored = self.slots[..stage.min(self.slots.len())].iter().rev().find_map(|slot| {
-            match (&slot.state, &slot.finding) {
-                (SlotState::Done | SlotState::Reused { .. }, Finding::Image(image)) => Some(image),
-                _ => None,
-            }
-        });
-        restored.unwrap_or(&self.frame.image)
+        image_after(&self.slots[..stage.min(self.slots.len())], &self.frame.image)
     }
 
     /// What stage `stage` found on this frame (or reuses), if it did.
@@ -104,4 +119,13 @@ impl Item {
         let slot = self.slots.get(stage)?;
         matches!(slot.state, SlotState::Done | SlotState::Reused { .. }).then_some(&slot.finding)
     }
+}
+
+/// The picture after the stages of `slots`: that of the last restoration, else `captured`.
+pub(crate) fn image_after<'a>(slots: &'a [Slot], captured: &'a Image) -> &'a Image {
+    let restored = slots.iter().rev().find_map(|slot| match (&slot.state, &slot.finding) {
+        (SlotState::Done | SlotState::Reused { .. }, Finding::Image(image)) => Some(image),
+        _ => None,
+    });
+    restored.unwrap_or(captured)
 }

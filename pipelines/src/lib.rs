@@ -5,8 +5,15 @@
 
 #![forbid(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod assemble;
+pub mod config;
+mod cpu;
+pub mod executor;
+pub mod flow;
 mod item;
+pub mod prepare;
 mod run_info;
+mod runner;
 pub mod sink;
 pub mod source;
 pub mod stage;
@@ -14,4 +21,4 @@ mod summary;
 
 pub use item::{Fate, Item, Skip, Slot, SlotState};
 pub use run_info::{ModelInfo, PassedOver, RunInfo, StageInfo};
-pub use summary::{Accounting, Summary};
+pub use summary::{Accounting, Cpu, Summary};

@@ -19,10 +19,25 @@ pub struct Summary {
     pub end_to_end: Histogram,
     /// Timestamps that the source mended.
     pub stamps: StampFaults,
+    /// Why frames could not be read; the first ones.
+    pub unreadable: Vec<String>,
     /// Break-up times, if the pipeline measures them.
     pub break_up_time: Option<BreakUpTime>,
+    /// CPU time of the run.
+    pub cpu: Cpu,
     /// Whether the run was ended from outside (Ctrl-C) before its source was over.
     pub interrupted: bool,
+}
+
+/// CPU time of a run; zero where the system does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// All threads, those of the engines included.
+    pub process: Duration,
+    /// The executor itself: queues and bookkeeping.
+    pub executor: Duration,
+    /// The sinks.
+    pub sinks: Duration,
 }
 
 /// Where every frame went: `captured = delivered + Σ dropped + Σ failed + in flight`, at every moment.

@@ -59,11 +59,13 @@ impl<'t> Reader<'t> {
         Err(Error::config(self.mistakes.iter().map(line).collect::<Vec<_>>().join("\n")))
     }
 
-    fn note(&mut self, at: usize, what: impl Into<String>) {
+    /// Notes a mistake at byte `at` of the text (see [`Table::place`]).
+    pub fn note(&mut self, at: usize, what: impl Into<String>) {
         self.mistakes.push((at, what.into()));
     }
 
-    fn known(&mut self, table: &Table<'_>, known: &[&str], place: &str) {
+    /// Notes every key of `table` that is not among `known`.
+    pub fn known(&mut self, table: &Table<'_>, known: &[&str], place: &str) {
         for key in table.entries.keys() {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
@@ -103,6 +105,44 @@ impl<'t> Reader<'t> {
         let all = Table { entries: entries.clone(), at: value.span().start };
         let names: Vec<String> = all.entries.keys().map(|k| k.get_ref().to_string()).collect();
         names.into_iter().filter_map(|name| Some((name.clone(), self.table(&all, &name, known)?))).collect()
+    }
+
+    /// The tables of the list under `key` (`[[key]]`), in their order. Their keys are not checked; see [`Reader::known`].
+    pub fn tables_in_order(&mut self, t: &Table<'t>, key: &str) -> Vec<Table<'t>> {
+        let Some(value) = t.get(key) else { return Vec::new() };
+        let Some(values) = value.get_ref().as_array() else {
+            self.wrong(key, value, &format!("a list of tables, each headed [[{key}]]"));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for value in values.iter() {
+            match value.get_ref().as_table() {
+                Some(entries) => tables.push(Table { entries: entries.clone(), at: value.span().start }),
+                None => self.wrong(key, value, &format!("a list of tables, each headed [[{key}]]")),
+            }
+        }
+        tables
+    }
+
+    /// A string.
+    pub fn string(&mut self, t: &Table<'t>, key: &str) -> Option<String> {
+        let value = t.get(key)?;
+        let found = value.get_ref().as_str().map(str::to_owned);
+        if found.is_none() {
+            self.wrong(key, value, "a string");
+        }
+        found
+    }
+
+    /// One string or a list of strings, each with its place.
+    pub fn words(&mut self, t: &Table<'t>, key: &str) -> Option<Vec<(usize, String)>> {
+        let value = t.get(key)?;
+        if let Some(word) = value.get_ref().as_str() {
+            return Some(vec![(value.span().start, word.to_owned())]);
+        }
+        let words = self.strings(t, key)?;
+        let places = value.get_ref().as_array()?.iter().map(|v| v.span().start);
+        Some(places.zip(words).collect())
     }
 
     /// One of several kinds: `key = "kind"`, or `key = { kind = { .. } }` with the keys that the kind has.
@@ -250,6 +290,16 @@ impl<'t> Reader<'t> {
 }
 
 impl<'t> Table<'t> {
+    /// Where the value under `key` begins, or the table itself if there is none; for [`Reader::note`].
+    pub fn place(&self, key: &str) -> usize {
+        self.get(key).map_or(self.at, |value| value.span().start)
+    }
+
+    /// Whether there is a value under `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     fn get(&self, key: &str) -> Option<&Spanned<DeValue<'t>>> {
         self.entries.get(key)
     }
@@ -269,7 +319,7 @@ fn number(value: &DeValue<'_>) -> Option<f32> {
 }
 
 /// `; did you mean "x"?`, or the words that there are.
-fn hint(word: &str, known: &[&str]) -> String {
+pub fn hint(word: &str, known: &[&str]) -> String {
     let nearest = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), *k)).min();
     match nearest {
         Some((distance, near)) if distance <= near.len().max(3) / 3 => format!("; did you mean {near:?}?"),

@@ -301,6 +301,37 @@ impl Tensor {
         })
     }
 
+    /// Makes this a tensor of `shape` over `T` and lends its elements to be overwritten; what they hold before is not
+    /// specified. Memory is kept where the element type was `T` before, and only grows.
+    pub fn reset<T: Element + Default>(&mut self, shape: &[usize]) -> &mut [T] {
+        self.shape.clear();
+        self.shape.extend_from_slice(shape);
+        let len = shape.iter().product();
+        if T::view(&self.data).is_none() {
+            self.data = T::wrap(Vec::new());
+        }
+        match T::view_mut(&mut self.data) {
+            Some(values) => {
+                values.resize(len, T::default());
+                values
+            }
+            None => unreachable!("the elements were just made to be of this type"),
+        }
+    }
+
+    /// Makes this a copy of `values` under `shape`, keeping memory as [`Tensor::reset`] does.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn fill_from<T: Element + Default>(&mut self, shape: &[usize], values: &[T]) -> Result<()> {
+        if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(values.len()) {
+            let (have, dtype) = (values.len(), T::DTYPE.name());
+            return Err(Error::bad_input(format!("shape {shape:?} does not hold {have} {dtype} values")));
+        }
+        self.reset::<T>(shape).copy_from_slice(values);
+        Ok(())
+    }
+
     /// The same elements under another shape.
     ///
     /// # Errors

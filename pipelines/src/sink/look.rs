@@ -41,7 +41,7 @@ impl fmt::Display for Label<'_> {
 
 /// The parts of `mask` that hold something.
 pub(super) fn parts(mask: &Mask) -> &[MaskPart] {
-    &mask.parts[..mask.used.min(mask.parts.len())]
+    mask.parts()
 }
 
 /// Number of classes that a mask of `stage` may have, the background included.

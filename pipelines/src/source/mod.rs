@@ -4,6 +4,12 @@
 
 use std::time::Duration;
 
+pub mod images;
+mod spec;
+pub mod stamps;
+pub mod synthetic;
+pub mod video;
+
 use tapetum_runtime::{Error, Frame, Result};
 
 /// A stream of frames.
@@ -70,13 +76,32 @@ pub struct SourceKind {
 pub type Opened = Result<Box<dyn Source>>;
 
 /// Every kind of source in this build, in the order that they are asked.
-pub static SOURCES: &[SourceKind] = &[];
+pub static SOURCES: &[SourceKind] = &[
+    SourceKind { usage: synthetic::USAGE, open: synthetic::open },
+    SourceKind { usage: "rtsp://…, v4l2:…: not in this build yet", open: camera },
+    SourceKind { usage: video::USAGE, open: video::open },
+    SourceKind { usage: images::USAGE, open: images::open },
+];
+
+/// Refuses cameras by name, without repeating what may hold a password.
+fn camera(spec: &str) -> Option<Opened> {
+    let kind = ["rtsp:", "rtsps:", "http:", "https:", "v4l2:", "/dev/video"]
+        .iter()
+        .find(|k| spec.starts_with(**k))?;
+    let what =
+        format!("a source of the kind {kind}… is not in this build; there are files, images and synthetic:");
+    Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))
+}
 
 /// Opens the source that `spec` names.
 ///
 /// # Errors
 /// [`tapetum_runtime::ErrorKind::InvalidConfig`] naming the kinds there are, or what the kind says.
 pub fn open(spec: &str) -> Opened {
+    let is_file = |spec: &str| std::path::Path::new(spec).exists();
+    if !spec.contains(['*', '?', ':']) && !is_file(spec) {
+        return Err(Error::config(format!("{spec}: there is no such file or folder")));
+    }
     SOURCES.iter().find_map(|kind| (kind.open)(spec)).unwrap_or_else(|| {
         let usages: Vec<_> = SOURCES.iter().map(|kind| kind.usage).collect();
         Err(Error::config(format!("{spec:?} is no source; there are {}", usages.join(", "))))

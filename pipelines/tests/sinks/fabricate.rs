@@ -72,8 +72,9 @@ pub fn item(seq: u64, class: usize, radius: usize) -> Item {
     let classes: Vec<u8> = (0..rect.width * rect.height).map(disc).collect();
     let area = classes.iter().map(|c| u64::from(*c)).sum();
     let part = MaskPart { rect, area: vec![classes.len() as u64 - area, area], classes };
-    // What lies beyond `used` is memory, no finding.
-    let mut mask = done(Finding::Mask(Mask { parts: vec![part.clone(), part], used: 1 }));
+    let mut found = Mask::default();
+    *found.push() = part;
+    let mut mask = done(Finding::Mask(found));
     if class == CLOSED {
         boxes.state = SlotState::Skipped(Skip::When);
     }

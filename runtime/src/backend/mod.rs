@@ -25,6 +25,11 @@ pub trait Backend: Sync {
     /// Key accepted wherever an engine is chosen. Lower case, unique within [`BACKENDS`].
     fn name(&self) -> &'static str;
 
+    /// The name with what executes the nodes, as results state it; accepted wherever [`Backend::name`] is.
+    fn full_name(&self) -> &'static str {
+        self.name()
+    }
+
     /// Name and version of what would run, for example `tract 0.23.9`.
     ///
     /// # Errors
@@ -66,12 +71,24 @@ pub trait Session: Send {
     /// The model's outputs, in order.
     fn outputs(&self) -> &[Port];
 
-    /// Runs once on `inputs` (in the order of [`Session::inputs`]); returns the outputs in order.
+    /// Runs once on `inputs` (in the order of [`Session::inputs`]) and overwrites `outputs` with the model's outputs,
+    /// in order. Their memory is used again: with outputs of an earlier run of the same shapes, nothing is allocated
+    /// for them.
     ///
     /// # Errors
     /// [`crate::ErrorKind::BadInput`] if the inputs do not fit the ports, [`crate::ErrorKind::Internal`] or
-    /// [`crate::ErrorKind::Unsupported`] if the engine fails.
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>>;
+    /// [`crate::ErrorKind::Unsupported`] if the engine fails; `outputs` is then of no use.
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut Vec<Tensor>) -> Result<()>;
+
+    /// As [`Session::run_into`], into new memory.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`].
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut outputs = Vec::new();
+        self.run_into(inputs, &mut outputs)?;
+        Ok(outputs)
+    }
 }
 
 /// A named input or output of a model.
@@ -118,10 +135,17 @@ pub fn show_shape(shape: &[Option<usize>]) -> String {
 /// # Errors
 /// [`crate::ErrorKind::InvalidConfig`] naming the engines of this build.
 pub fn by_name(name: &str) -> Result<&'static dyn Backend> {
-    BACKENDS.iter().copied().find(|b| b.name() == name).ok_or_else(|| {
+    BACKENDS.iter().copied().find(|b| b.name() == name || b.full_name() == name).ok_or_else(|| {
         let known: Vec<_> = BACKENDS.iter().map(|b| b.name()).collect();
         Error::config(format!("unknown engine {name:?}; this build has {}", known.join(", ")))
     })
+}
+
+/// Makes `outputs` as many as a model has; new ones are empty.
+#[cfg(any(feature = "tract", feature = "ort"))]
+pub(crate) fn as_many(outputs: &mut Vec<Tensor>, count: usize) {
+    outputs.truncate(count);
+    outputs.resize_with(count, || Tensor::vector(Vec::<f32>::new()));
 }
 
 /// Checks the number of inputs and each against its port.

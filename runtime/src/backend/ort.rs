@@ -14,7 +14,7 @@ use ort::{
     value::ValueType,
 };
 
-use super::{Backend, LoadOptions, ModelSource, Port, Session, check_inputs};
+use super::{Backend, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 mod convert;
@@ -49,6 +49,12 @@ impl Backend for Ort {
     fn name(&self) -> &'static str {
         match self.provider {
             Provider::Cpu => "ort",
+        }
+    }
+
+    fn full_name(&self) -> &'static str {
+        match self.provider {
+            Provider::Cpu => "ort:cpu",
         }
     }
 
@@ -123,7 +129,7 @@ impl Session for OrtSession {
     }
 
     /// The inputs are lent to ONNX Runtime as they lie in memory; each output is copied once.
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut Vec<Tensor>) -> Result<()> {
         check_inputs(&self.inputs, inputs)?;
         let values = inputs
             .iter()
@@ -135,14 +141,12 @@ impl Session for OrtSession {
             let message = format!("onnxruntime made {} outputs of {}", made.len(), self.outputs.len());
             return Err(Error::internal(message));
         }
+        as_many(outputs, made.len());
         // ONNX Runtime returns the outputs in the session's order.
-        made.values()
-            .zip(&self.outputs)
-            .map(|(value, port)| {
-                convert::copy(&value)
-                    .map_err(|e| failed("reading the outputs", e).at(format!("output {:?}", port.name)))
-            })
-            .collect()
+        made.values().zip(&self.outputs).zip(outputs).try_for_each(|((value, port), out)| {
+            convert::copy(&value, out)
+                .map_err(|e| failed("reading the outputs", e).at(format!("output {:?}", port.name)))
+        })
     }
 }
 

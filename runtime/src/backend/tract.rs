@@ -18,7 +18,7 @@ use std::{
 use prost::Message;
 use tract_onnx::{pb, prelude::*, tract_hir::tract_core::plan::SimpleState};
 
-use super::{Backend, LoadOptions, ModelSource, Port, Session, check_inputs};
+use super::{Backend, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 mod convert;
@@ -169,7 +169,7 @@ impl Session for TractSession {
         &self.outputs
     }
 
-    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut Vec<Tensor>) -> Result<()> {
         check_inputs(&self.inputs, inputs)?;
         let same = |p: &Planned| p.shapes.iter().zip(inputs).all(|(s, t)| s == t.shape());
         match self.plans.iter().position(same) {
@@ -186,7 +186,9 @@ impl Session for TractSession {
             Ok((running.run(values)?, running))
         })?;
         planned.running = Some(running);
-        values.iter().zip(&self.outputs).map(|(v, port)| convert::from_tract(v, port)).collect()
+        as_many(outputs, self.outputs.len());
+        let ports = self.outputs.iter().zip(outputs);
+        values.iter().zip(ports).try_for_each(|(value, (port, out))| convert::from_tract(value, port, out))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{Error, Result, backend::Port};
 
 pub mod golden;
 mod input;
+mod metadata;
 mod output;
 mod overrides;
 mod validate;

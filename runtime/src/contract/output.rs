@@ -85,6 +85,8 @@ pub enum Activation {
 pub enum BoxLayout {
     /// `[1, 4 + labels, N]`: centre x, centre y, width, height in pixels of the input, then a score 0–1 per class.
     CxcywhScores,
+    /// The same, transposed: `[1, N, 4 + labels]`.
+    CxcywhScoresRows,
     /// `[1, 5 + labels, H, W]`, one box per cell: objectness; tanh offsets of the cell's centre, in cells; sigmoid
     /// width and height, as a fraction of the input; class scores. The score is `obj^0.6 · class^0.4`.
     GridObjOffsets,

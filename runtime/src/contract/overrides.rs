@@ -264,8 +264,11 @@ impl OutputOverride {
 fn kind<'t>(r: &mut Reader<'t>, t: &Table<'t>) -> Option<OutputKind> {
     const ACTIVATIONS: &[(&str, Activation)] =
         &[("none", Activation::None), ("softmax", Activation::Softmax), ("sigmoid", Activation::Sigmoid)];
-    const LAYOUTS: &[(&str, BoxLayout)] =
-        &[("cxcywh_scores", BoxLayout::CxcywhScores), ("grid_obj_offsets", BoxLayout::GridObjOffsets)];
+    const LAYOUTS: &[(&str, BoxLayout)] = &[
+        ("cxcywh_scores", BoxLayout::CxcywhScores),
+        ("cxcywh_scores_rows", BoxLayout::CxcywhScoresRows),
+        ("grid_obj_offsets", BoxLayout::GridObjOffsets),
+    ];
     const METRICS: &[(&str, Metric)] = &[("cosine", Metric::Cosine), ("euclidean", Metric::Euclidean)];
     let kinds: &[(&str, &[&str])] = &[
         ("classes", &["labels", "activation"]),

@@ -227,6 +227,7 @@ impl OutputKind {
             }
             Self::Mask { labels, rule } => {
                 f.labels(labels, place);
+                f.must(labels.len() <= 256, place, "a mask has at most 256 labels: one byte per pixel");
                 match rule {
                     MaskRule::Argmax => f.must(labels.len() > 1, place, "argmax needs two labels or more"),
                     MaskRule::Threshold { above } => {
@@ -258,6 +259,13 @@ impl OutputKind {
             Self::Boxes { labels, layout: BoxLayout::CxcywhScores, .. } => {
                 let rows = 4 + labels.len();
                 (shape.len() == 3 && is(1, rows), format!("boxes of {} labels: [1, {rows}, N]", labels.len()))
+            }
+            Self::Boxes { labels, layout: BoxLayout::CxcywhScoresRows, .. } => {
+                let columns = 4 + labels.len();
+                (
+                    shape.len() == 3 && is(2, columns),
+                    format!("boxes of {} labels: [1, N, {columns}]", labels.len()),
+                )
             }
             Self::Boxes { labels, layout: BoxLayout::GridObjOffsets, .. } => {
                 let rows = 5 + labels.len();

@@ -8,12 +8,14 @@ use crate::Image;
 pub mod boxes;
 pub mod classes;
 pub mod embedding;
+pub mod image;
 pub mod mask;
 
-pub use boxes::{Boxes, Detection};
-pub use classes::Class;
+pub use boxes::{BoxDecoder, Boxes, Detection};
+pub use classes::{Class, ClassDecoder};
 pub use embedding::Embeddings;
-pub use mask::{Mask, MaskPart};
+pub use image::ImageDecoder;
+pub use mask::{Mask, MaskDecoder, MaskPart};
 
 /// What one stage found.
 #[derive(Clone, Debug)]

@@ -2,10 +2,17 @@
 //!
 //! Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration.
 
+mod bench;
+mod check;
+mod demo;
+mod doctor;
 mod fuse;
 mod init;
 mod inspect;
+mod outcome;
+mod play;
 mod progress;
+mod run;
 mod table;
 mod verify;
 
@@ -14,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tapetum_runtime::{ErrorKind, Result};
 
-/// Embedded real-time vision inference: fuse training checkpoints into proven ONNX models.
+/// Embedded real-time vision inference: fuse training checkpoints into proven models, run pipelines of them.
 #[derive(Parser)]
 #[command(name = "tapetum", version, arg_required_else_help = true)]
 struct Cli {
@@ -24,6 +31,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Analyse the demo eye video: fuse the demo checkpoints, run TF-Collab, write results and a report.
+    Demo(demo::Args),
+    /// Run a pipeline on a video, images or a test pattern.
+    Run(run::Args),
+    /// Check a pipeline file: every mistake at once, with its place. Needs no camera, GPU or engine.
+    Check(check::Args),
+    /// Measure a pipeline: percentiles per stage and end to end, over repeated runs.
+    Bench(bench::Args),
+    /// What this machine can run, what is missing, and how to get it.
+    Doctor(doctor::Args),
     /// Fold a training checkpoint (or an ONNX file in training form) into one proven ONNX model.
     Fuse(fuse::Args),
     /// Show what a checkpoint or a model holds: tensors, layers, parameters, contract, proof.
@@ -38,6 +55,11 @@ fn main() -> ExitCode {
     end_quietly_on_closed_pipe();
     let cli = Cli::parse();
     let outcome = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Fuse(args) => fuse::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),

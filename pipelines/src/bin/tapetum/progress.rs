@@ -26,6 +26,15 @@ impl Spinner {
         self.0.set_message(text.into());
     }
 
+    /// Says something that stays.
+    pub fn keep(&self, text: impl AsRef<str>) {
+        if self.0.is_hidden() {
+            eprintln!("{}", text.as_ref());
+        } else {
+            self.0.println(text);
+        }
+    }
+
     /// Takes the line away.
     pub fn done(&self) {
         self.0.finish_and_clear();

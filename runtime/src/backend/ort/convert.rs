@@ -55,28 +55,34 @@ fn view<'a, T: PrimitiveTensorElementType + Debug + Clone + 'static>(
     Ok(TensorRef::from_array_view((tensor.shape(), values))?.into())
 }
 
-/// A copy of an output that lies in ONNX Runtime's memory.
-pub(super) fn copy(value: &ValueRef<'_>) -> ort::Result<Tensor> {
+/// Copies an output out of ONNX Runtime's memory into `out`.
+pub(super) fn copy(value: &ValueRef<'_>, out: &mut Tensor) -> ort::Result<()> {
     let ty = value.dtype().tensor_type().and_then(dtype);
     match ty.ok_or_else(|| ort::Error::new("not a tensor of numbers"))? {
-        DType::F32 => take::<f32>(value),
-        DType::F64 => take::<f64>(value),
-        DType::F16 => take::<half::f16>(value),
-        DType::BF16 => take::<half::bf16>(value),
-        DType::I8 => take::<i8>(value),
-        DType::I16 => take::<i16>(value),
-        DType::I32 => take::<i32>(value),
-        DType::I64 => take::<i64>(value),
-        DType::U8 => take::<u8>(value),
-        DType::U16 => take::<u16>(value),
-        DType::U32 => take::<u32>(value),
-        DType::U64 => take::<u64>(value),
-        DType::Bool => take::<bool>(value),
+        DType::F32 => take::<f32>(value, out),
+        DType::F64 => take::<f64>(value, out),
+        DType::F16 => take::<half::f16>(value, out),
+        DType::BF16 => take::<half::bf16>(value, out),
+        DType::I8 => take::<i8>(value, out),
+        DType::I16 => take::<i16>(value, out),
+        DType::I32 => take::<i32>(value, out),
+        DType::I64 => take::<i64>(value, out),
+        DType::U8 => take::<u8>(value, out),
+        DType::U16 => take::<u16>(value, out),
+        DType::U32 => take::<u32>(value, out),
+        DType::U64 => take::<u64>(value, out),
+        DType::Bool => take::<bool>(value, out),
     }
 }
 
-fn take<T: PrimitiveTensorElementType + Element>(value: &ValueRef<'_>) -> ort::Result<Tensor> {
+fn take<T>(value: &ValueRef<'_>, out: &mut Tensor) -> ort::Result<()>
+where
+    T: PrimitiveTensorElementType + Element + Default,
+{
     let (shape, values) = value.try_extract_tensor::<T>()?;
-    let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
-    Tensor::new(&shape, values.to_vec()).map_err(|e: Error| ort::Error::new(e.to_string()))
+    // Ranks beyond 8 do not occur; those below need no memory of their own.
+    let mut extents = [0usize; 8];
+    let extents = extents.get_mut(..shape.len()).ok_or_else(|| ort::Error::new("more than 8 axes"))?;
+    extents.iter_mut().zip(shape.iter()).for_each(|(to, &from)| *to = usize::try_from(from).unwrap_or(0));
+    out.fill_from(extents, values).map_err(|e: Error| ort::Error::new(e.to_string()))
 }

@@ -44,31 +44,35 @@ pub(super) fn to_tract(tensor: &Tensor) -> Result<TractTensor> {
     .map_err(|e| Error::internal(format!("tract: {e:#}")))
 }
 
-/// A copy of `value`, in the element type that `port` declares (tract computes shapes in a type of its own).
-pub(super) fn from_tract(value: &TractTensor, port: &Port) -> Result<Tensor> {
+/// Copies `value` into `out`, in the element type that `port` declares (tract computes shapes in a type of its own).
+pub(super) fn from_tract(value: &TractTensor, port: &Port, out: &mut Tensor) -> Result<()> {
     let place = |e: Error| e.at(format!("output {:?}", port.name));
     let datum_type =
         datum_type(port.dtype).ok_or_else(|| place(Error::unsupported("tract has no bfloat16")))?;
     let cast = value.cast_to_dt(datum_type).map_err(|e| place(Error::internal(format!("tract: {e:#}"))))?;
     match port.dtype {
-        DType::F32 => copy::<f32>(&cast),
-        DType::F64 => copy::<f64>(&cast),
-        DType::F16 => copy::<half::f16>(&cast),
+        DType::F32 => copy::<f32>(&cast, out),
+        DType::F64 => copy::<f64>(&cast, out),
+        DType::F16 => copy::<half::f16>(&cast, out),
         DType::BF16 => Err(Error::unsupported("tract has no bfloat16")),
-        DType::I8 => copy::<i8>(&cast),
-        DType::I16 => copy::<i16>(&cast),
-        DType::I32 => copy::<i32>(&cast),
-        DType::I64 => copy::<i64>(&cast),
-        DType::U8 => copy::<u8>(&cast),
-        DType::U16 => copy::<u16>(&cast),
-        DType::U32 => copy::<u32>(&cast),
-        DType::U64 => copy::<u64>(&cast),
-        DType::Bool => copy::<bool>(&cast),
+        DType::I8 => copy::<i8>(&cast, out),
+        DType::I16 => copy::<i16>(&cast, out),
+        DType::I32 => copy::<i32>(&cast, out),
+        DType::I64 => copy::<i64>(&cast, out),
+        DType::U8 => copy::<u8>(&cast, out),
+        DType::U16 => copy::<u16>(&cast, out),
+        DType::U32 => copy::<u32>(&cast, out),
+        DType::U64 => copy::<u64>(&cast, out),
+        DType::Bool => copy::<bool>(&cast, out),
     }
     .map_err(place)
 }
 
-fn copy<T: Element + tract_onnx::prelude::Datum>(value: &TractTensor) -> Result<Tensor> {
-    let view = value.try_as_plain_ram().and_then(|plain| Ok(plain.as_slice::<T>()?.to_vec()));
-    Tensor::new(value.shape(), view.map_err(|e| Error::internal(format!("tract: {e:#}")))?)
+fn copy<T>(value: &TractTensor, out: &mut Tensor) -> Result<()>
+where
+    T: Element + Default + tract_onnx::prelude::Datum,
+{
+    let plain = value.try_as_plain_ram().map_err(|e| Error::internal(format!("tract: {e:#}")))?;
+    let values = plain.as_slice::<T>().map_err(|e| Error::internal(format!("tract: {e:#}")))?;
+    out.fill_from(value.shape(), values)
 }

@@ -1,0 +1,108 @@
+//! `tapetum bench`
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+use tapetum::config::PipelineFile;
+use tapetum::executor::Outcome;
+use tapetum::{Summary, source};
+use tapetum_runtime::Result;
+use tapetum_runtime::latency::Histogram;
+
+use crate::{outcome, play, print_json, table};
+
+/// Arguments of `tapetum bench`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Video file, image folder or glob, or synthetic:KIND.
+    #[arg(short, long, value_name = "SRC")]
+    source: String,
+    /// Runs that are measured, after one that is not.
+    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    #[command(flatten)]
+    engine: play::EngineArgs,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Nothing is written: what is measured is source, stages and executor.
+pub fn run(args: &Args) -> Result<()> {
+    let file = PipelineFile::read(&args.pipeline)?;
+    let info = source::open(&args.source)?.info().clone();
+    let pipeline = play::load(&file, &args.engine.options(), &info, args.json)?;
+    if !args.json {
+        print!("{}", play::describe(&pipeline, &info));
+    }
+    let mut runs: Vec<Summary> = Vec::new();
+    for n in 0..=args.runs {
+        let source = source::open(&args.source)?;
+        let played: Outcome = play::play(&pipeline, source, Vec::new(), args.json)?;
+        outcome::verdict(&played, played.summary.frames.delivered)?;
+        if played.summary.interrupted {
+            break;
+        }
+        // The first run warms caches, allocators and the processor.
+        if n > 0 {
+            runs.push(played.summary);
+        }
+    }
+    let mut rates: Vec<f64> = runs.iter().map(rate).collect();
+    rates.sort_by(f64::total_cmp);
+    let merged = |pick: &dyn Fn(&Summary) -> &Histogram| {
+        let mut all = Histogram::default();
+        runs.iter().for_each(|run| all.merge(pick(run)));
+        all
+    };
+    let stages: Vec<(String, Histogram)> = pipeline
+        .info
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(at, stage)| (stage.name.clone(), merged(&|run| &run.stages[at])))
+        .chain([("arrival to delivery".to_owned(), merged(&|run| &run.end_to_end))])
+        .collect();
+    let share = executor_share(&runs);
+    if args.json {
+        let ms = |d: Option<std::time::Duration>| d.map(|d| d.as_secs_f64() * 1e3);
+        let stages: serde_json::Map<_, _> = stages
+            .iter()
+            .map(|(name, h)| {
+                let q = |q| ms(h.quantile(q));
+                (
+                    name.clone(),
+                    json!({"runs": h.count(), "p50_ms": q(0.5), "p90_ms": q(0.9), "p99_ms": q(0.99),
+                    "max_ms": ms(Some(h.max()))}),
+                )
+            })
+            .collect();
+        return print_json(&json!({"fps": rates, "stages": stages, "executor_cpu_share": share}));
+    }
+    println!("\nms, all {} runs together", runs.len());
+    let mut rows = vec![["stage", "runs", "p50", "p90", "p99", "max"].map(str::to_owned).to_vec()];
+    rows.extend(stages.iter().map(|(name, histogram)| outcome::times(name, histogram)));
+    print!("{}", table::render(&rows, &[1, 2, 3, 4, 5]));
+    if let (Some(least), Some(most)) = (rates.first(), rates.last()) {
+        let median = rates[rates.len() / 2];
+        println!("\nframes/s per run: median {median:.1}, from {least:.1} to {most:.1}");
+    }
+    if let Some(share) = share {
+        println!("CPU time of the executor itself (queues, bookkeeping): {:.2} %", share * 100.0);
+    }
+    Ok(())
+}
+
+fn rate(run: &Summary) -> f64 {
+    run.frames.delivered as f64 / run.elapsed.as_secs_f64().max(1e-9)
+}
+
+/// What part of the CPU time went into the executor instead of decoding, preprocessing and inference.
+fn executor_share(runs: &[Summary]) -> Option<f64> {
+    let all: f64 = runs.iter().map(|r| r.cpu.process.as_secs_f64()).sum();
+    let own: f64 = runs.iter().map(|r| r.cpu.executor.as_secs_f64()).sum();
+    (all > 0.0).then_some(own / all)
+}

@@ -1,0 +1,58 @@
+//! `tapetum check`
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use serde_json::json;
+use tapetum::config::{PipelineFile, StageSpec};
+use tapetum_runtime::Result;
+
+use crate::{print_json, table};
+
+/// Arguments of `tapetum check`.
+#[derive(ClapArgs)]
+pub struct Args {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Needs no source and no engine. All mistakes are told at once.
+pub fn run(args: &Args) -> Result<()> {
+    let file = PipelineFile::read(&args.pipeline)?;
+    let model = |stage: &StageSpec| stage.model.map(|at| file.models[at].name.clone());
+    if args.json {
+        let stages: Vec<_> = file
+            .stages
+            .iter()
+            .map(|s| json!({"name": s.name, "kind": s.kind.name, "model": model(s), "labels": s.labels}))
+            .collect();
+        return print_json(&json!({"pipeline": file.name, "stages": stages}));
+    }
+    println!("{}: pipeline {:?} is sound", args.pipeline.display(), file.name);
+    let rows: Vec<_> = file
+        .stages
+        .iter()
+        .map(|s| {
+            let network =
+                s.model.and_then(|at| file.models[at].contract.as_ref()).map(|c| c.network.name.clone());
+            let mut conditions = Vec::new();
+            if let Some(when) = &s.when {
+                let of = &file.stages[when.stage];
+                let classes: Vec<&str> = when.classes.iter().map(|&c| of.labels[c].as_str()).collect();
+                conditions.push(format!("when {} is {}", of.name, classes.join(" or ")));
+            }
+            if let Some(crop) = &s.crop {
+                conditions.push(format!("on boxes of {}", file.stages[crop.stage].name));
+            }
+            if s.every > 1 {
+                conditions.push(format!("every {} frames", s.every));
+            }
+            vec![s.name.clone(), s.kind.name.to_owned(), network.unwrap_or_default(), conditions.join(", ")]
+        })
+        .collect();
+    print!("{}", table::render(&rows, &[]));
+    Ok(())
+}

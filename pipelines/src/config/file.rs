@@ -1,0 +1,140 @@
+//! A whole pipeline file.
+
+use std::path::{Path, PathBuf};
+
+use tapetum_runtime::{
+    Error, Result, backend,
+    settings::{self, Reader, Table},
+};
+
+use super::{ModelFile, StageSpec, model, stage};
+use crate::flow::Policy;
+
+/// Most frames that may wait; each takes the memory of a picture.
+const MOST_WAITING: usize = 1024;
+
+/// A pipeline as its file says, checked as far as it can be without an engine or a source.
+pub struct PipelineFile {
+    /// Shown in results.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// Engine asked for; `None`: the first of the build.
+    pub engine: Option<Choice>,
+    /// What happens when frames come faster than they are worked on; `None`: as fits the source.
+    pub queue: Option<Policy>,
+    /// Frames that may wait; `None`: as fits the policy.
+    pub queue_size: Option<usize>,
+    /// Frames worked on at once; `None`: one per core.
+    pub workers: Option<usize>,
+    /// Threads inside each run of a model; `None`: what the workers leave over.
+    pub threads: Option<usize>,
+    /// The models, by name.
+    pub models: Vec<ModelFile>,
+    /// In their order.
+    pub stages: Vec<StageSpec>,
+}
+
+/// Engines in the order of preference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This one or an error.
+    Exactly(String),
+    /// The first that can run every model; what is passed over is shown.
+    FirstOf(Vec<String>),
+}
+
+impl Choice {
+    /// The names, the most wanted first.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Exactly(name) => std::slice::from_ref(name),
+            Self::FirstOf(names) => names,
+        }
+    }
+}
+
+impl PipelineFile {
+    /// Reads and checks a pipeline file.
+    ///
+    /// # Errors
+    /// [`tapetum_runtime::ErrorKind::InvalidConfig`] with every mistake in it, each with line and column.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::config(format!("{}: {e}", path.display())).caused_by(e))?;
+        Self::parse(text, path)
+    }
+
+    /// As [`PipelineFile::read`], for a text that is already read; paths in it are relative to `path`'s folder.
+    ///
+    /// # Errors
+    /// As [`PipelineFile::read`].
+    pub fn parse(text: String, path: &Path) -> Result<Self> {
+        let shown = path.display().to_string();
+        let mut reader = Reader::new(&text, &shown);
+        let root = reader.parse(&["pipeline", "model", "stage"]);
+        let head = reader.required(&root, "pipeline", |r, t, key| {
+            r.table(t, key, &["name", "engine", "queue", "queue_size", "workers", "threads"])
+        });
+        let mut file = Self {
+            name: String::new(),
+            path: path.to_owned(),
+            text: String::new(),
+            engine: None,
+            queue: None,
+            queue_size: None,
+            workers: None,
+            threads: None,
+            models: Vec::new(),
+            stages: Vec::new(),
+        };
+        if let Some(head) = head {
+            file.read_head(&mut reader, &head);
+        }
+        file.models = model::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")));
+        file.stages = stage::read(&mut reader, &root, &mut file.models);
+        reader.finish()?;
+        file.text = text;
+        Ok(file)
+    }
+
+    fn read_head<'t>(&mut self, reader: &mut Reader<'t>, head: &Table<'t>) {
+        self.name = reader.required(head, "name", |r, t, key| r.string(t, key)).unwrap_or_default();
+        self.engine = reader.words(head, "engine").map(|words| {
+            let known: Vec<_> = backend::BACKENDS.iter().map(|b| b.name()).collect();
+            for (at, word) in &words {
+                if backend::by_name(word).is_err() {
+                    reader.note(*at, format!("unknown engine {word:?}{}", settings::hint(word, &known)));
+                }
+            }
+            if words.is_empty() {
+                reader.note(head.place("engine"), "an empty list names no engine");
+            }
+            match words.as_slice() {
+                [(_, only)] => Choice::Exactly(only.clone()),
+                _ => Choice::FirstOf(words.into_iter().map(|(_, word)| word).collect()),
+            }
+        });
+        self.queue = reader.choice(head, "queue", &[("block", Policy::Block), ("latest", Policy::Latest)]);
+        self.queue_size = positive(reader, head, "queue_size", MOST_WAITING);
+        self.workers = positive(reader, head, "workers", 256);
+        self.threads = positive(reader, head, "threads", 256);
+    }
+}
+
+/// A whole number from 1 to `most`.
+pub(super) fn positive<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &str,
+    most: usize,
+) -> Option<usize> {
+    let number = reader.count(table, key)?;
+    if !(1..=most).contains(&number) {
+        reader.note(table.place(key), format!("{key} must be from 1 to {most}, this is {number}"));
+        return None;
+    }
+    Some(number)
+}

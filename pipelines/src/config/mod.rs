@@ -1,0 +1,9 @@
+//! Pipeline files: what was written, and every mistake in it with its place.
+
+mod file;
+mod model;
+mod stage;
+
+pub use file::{Choice, PipelineFile};
+pub use model::ModelFile;
+pub use stage::{Crop, Earlier, StageSpec, When};

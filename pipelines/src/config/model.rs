@@ -1,0 +1,114 @@
+//! The models of a pipeline file.
+
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
+
+use tapetum_models::{fuse::FuseOptions, open};
+use tapetum_runtime::{
+    Error, ErrorKind, Result,
+    contract::{Contract, ContractOverride},
+    settings::{Reader, Table},
+};
+
+/// A model as the pipeline file names it.
+pub struct ModelFile {
+    /// For `model = "…"` of stages.
+    pub name: String,
+    /// An ONNX file, or a training checkpoint that is fused before its first use.
+    pub path: PathBuf,
+    /// Whether `path` is a checkpoint.
+    pub is_checkpoint: bool,
+    /// What the contract file beside it says, with the file's bytes.
+    pub changes: Option<(ContractOverride, Vec<u8>)>,
+    /// How its input is made and what its outputs mean; `None` where there were mistakes.
+    pub contract: Option<Contract>,
+}
+
+/// Reads `[model.NAME]`; relative paths are below `folder`.
+pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<ModelFile> {
+    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract"]);
+    tables.into_iter().filter_map(|(name, table)| one(reader, name, &table, folder)).collect()
+}
+
+fn one<'t>(reader: &mut Reader<'t>, name: String, table: &Table<'t>, folder: &Path) -> Option<ModelFile> {
+    let file = reader.string(table, "file");
+    let checkpoint = reader.string(table, "checkpoint");
+    let (key, path) = match (file, checkpoint) {
+        (Some(file), None) => ("file", folder.join(file)),
+        (None, Some(checkpoint)) => ("checkpoint", folder.join(checkpoint)),
+        (None, None) => {
+            if !table.has("file") && !table.has("checkpoint") {
+                reader.note(
+                    table.place("file"),
+                    format!("model {name:?} needs file = \"….onnx\" or checkpoint = \"…\""),
+                );
+            }
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            reader.note(table.place("checkpoint"), "either file or checkpoint, not both");
+            return None;
+        }
+    };
+    let mut model =
+        ModelFile { name, path, is_checkpoint: key == "checkpoint", changes: None, contract: None };
+    if let Some(contract) = reader.string(table, "contract") {
+        match read_changes(&folder.join(contract)) {
+            Ok(changes) => model.changes = Some(changes),
+            Err(e) => reader.note(table.place("contract"), e.to_string()),
+        }
+    }
+    match model.read_contract() {
+        Ok(contract) => model.contract = Some(contract),
+        Err(e) => reader.note(table.place(key), e.to_string()),
+    }
+    Some(model)
+}
+
+fn read_changes(path: &Path) -> Result<(ContractOverride, Vec<u8>)> {
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+    Ok((ContractOverride::from_toml(&text, &path.display().to_string())?, text.into_bytes()))
+}
+
+impl ModelFile {
+    /// What `fuse` is told about the checkpoint.
+    pub fn fuse_options(&self) -> FuseOptions {
+        FuseOptions {
+            contract: self.changes.as_ref().map(|(changes, _)| changes.clone()),
+            ..FuseOptions::default()
+        }
+    }
+
+    /// The contract in the file, or the plain one of its network or ports, with the changes.
+    fn read_contract(&self) -> Result<Contract> {
+        let mut contract = match self.is_checkpoint {
+            true => open::open(&self.path, &self.fuse_options())?.contract,
+            false => self.onnx_contract()?,
+        };
+        if let Some((changes, _)) = &self.changes {
+            changes.apply(&mut contract)?;
+        }
+        Ok(contract)
+    }
+
+    fn onnx_contract(&self) -> Result<Contract> {
+        let file = File::open(&self.path).map_err(|e| {
+            Error::new(ErrorKind::Environment, format!("{}: {e}", self.path.display())).caused_by(e)
+        })?;
+        let contract =
+            Contract::from_onnx(&mut BufReader::new(file)).map_err(|e| e.at(self.path.display()))?;
+        match contract {
+            Some(contract) => Ok(contract),
+            None if self.changes.is_some() => Ok(open::open(&self.path, &self.fuse_options())?.contract),
+            None => Err(Error::config(format!(
+                "{} carries no contract; say with contract = \"….toml\" how its input is made and what its \
+                 outputs mean",
+                self.path.display()
+            ))),
+        }
+    }
+}

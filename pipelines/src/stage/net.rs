@@ -1,0 +1,128 @@
+//! A model as stages run it: regions of a picture in, outputs per region out.
+
+use tapetum_runtime::{
+    Error, Image, Rect, Result, Tensor,
+    backend::Session,
+    contract::{Contract, OutputContract},
+    preprocess::{Placement, Preprocess},
+};
+
+/// One worker's loaded model with its scratch memory.
+pub struct Net {
+    /// The model's contract.
+    pub contract: Contract,
+    preprocess: Preprocess,
+    session: Box<dyn Session>,
+    input: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    placements: Vec<Placement>,
+    /// Most regions in one run.
+    batch: usize,
+    /// Index of the output that the stage reads.
+    output: usize,
+}
+
+/// One region's share of an output.
+pub struct Output<'a> {
+    /// Index of the region.
+    pub region: usize,
+    /// Where the region lies in the network's input.
+    pub placement: &'a Placement,
+    /// The output's shape without the batch.
+    pub shape: &'a [usize],
+    /// Row-major.
+    pub values: &'a [f32],
+}
+
+impl Net {
+    /// `batch`: most regions in one run. The stage will read the first output that `reads` accepts.
+    ///
+    /// # Errors
+    /// [`tapetum_runtime::ErrorKind::BadFile`] if the contract and the model's ports differ.
+    pub fn new(
+        session: Box<dyn Session>,
+        contract: &Contract,
+        batch: usize,
+        reads: impl Fn(&OutputContract) -> bool,
+    ) -> Result<Self> {
+        contract.check_ports(session.inputs(), session.outputs())?;
+        let wanted = contract.outputs.iter().find(|o| reads(o));
+        let output = wanted.and_then(|o| session.outputs().iter().position(|p| p.name == o.name));
+        let output =
+            output.ok_or_else(|| Error::bad_file("the model has no output of the kind it is used for"))?;
+        let open_batch = session.inputs().first().is_some_and(|p| p.shape.first() == Some(&None));
+        Ok(Self {
+            preprocess: Preprocess::new(&contract.input)?,
+            contract: contract.clone(),
+            session,
+            input: vec![Tensor::full(&[0], 0f32)],
+            outputs: Vec::new(),
+            placements: Vec::new(),
+            batch: if open_batch { batch.max(1) } else { 1 },
+            output,
+        })
+    }
+
+    /// Runs the model on every region of `image`, several at once where their inputs have one size, and hands `take`
+    /// each region's output in order.
+    ///
+    /// # Errors
+    /// The first that preparing, running or `take` gives.
+    pub fn each(
+        &mut self,
+        image: &Image,
+        regions: &[Rect],
+        mut take: impl FnMut(Output<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut from = 0;
+        while from < regions.len() {
+            let size = self.preprocess.input_size(regions[from].width, regions[from].height)?;
+            let mut to = from + 1;
+            while to < regions.len()
+                && to - from < self.batch
+                && self.preprocess.input_size(regions[to].width, regions[to].height)? == size
+            {
+                to += 1;
+            }
+            self.run(image, &regions[from..to], size)?;
+            self.hand_out(from, to - from, &mut take)?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, image: &Image, regions: &[Rect], (height, width): (usize, usize)) -> Result<()> {
+        let channels = self.preprocess.channels();
+        let input = self.input[0].reset::<f32>(&[regions.len(), channels, height, width]);
+        self.placements.clear();
+        for (region, out) in regions.iter().zip(input.chunks_exact_mut(channels * height * width)) {
+            self.placements.push(self.preprocess.run(image, *region, out)?);
+        }
+        self.session.run_into(&self.input, &mut self.outputs)
+    }
+
+    fn hand_out(
+        &self,
+        first: usize,
+        count: usize,
+        take: &mut impl FnMut(Output<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let tensor = self.outputs.get(self.output);
+        let tensor =
+            tensor.ok_or_else(|| Error::internal("the engine gave fewer outputs than the model has"))?;
+        let values = tensor.f32s()?;
+        let shape = match tensor.shape() {
+            [n, shape @ ..] if *n == count => shape,
+            other => {
+                let message = format!("the model gave an output of {other:?} for {count} regions");
+                return Err(Error::bad_input(message));
+            }
+        };
+        let each = values.len() / count;
+        for (n, placement) in self.placements.iter().enumerate() {
+            let values = &values[n * each..(n + 1) * each];
+            take(Output { region: first + n, placement, shape, values })?;
+        }
+        Ok(())
+    }
+}
