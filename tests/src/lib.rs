@@ -1,3 +1,4 @@
 //! Shared helpers of the cross-crate suites.
 
 pub mod goldens;
+pub mod tf_collab;

@@ -147,6 +147,7 @@ impl Canvas {
                         let Some(value) = value else { continue };
                         match name.strip_suffix("_s") {
                             Some(name) => self.say(format_args!("{name} {value:.2} s")),
+                            None if value.fract() == 0.0 => self.say(format_args!("{name} {value:.0}")),
                             None => self.say(format_args!("{name} {value:.3}")),
                         }
                         self.text = self.text.replace('_', " ");

@@ -100,7 +100,7 @@ impl Stage for Watcher {
         self.timer.observe(input.frame.pts.as_secs_f64(), state);
         let now = self.timer.now();
         measure.clear();
-        measure.push(("interval", now.map(|(n, ..)| n as f64)));
+        measure.push(("interval", now.map(|(n, ..)| (n + 1) as f64)));
         measure.push(("since_clear_s", now.map(|(_, age_s, _)| age_s)));
         measure.push(("but_s", now.and_then(|(.., but_s)| but_s)));
         Ok(())

@@ -59,7 +59,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn find() -> Result<PathBuf> {
     let complete = |folder: &PathBuf| folder.join("tf-collab.toml").is_file() && folder.join("demo").is_dir();
     let here = std::env::current_dir().unwrap_or_default();
-    let above = here.ancestors().map(|a| a.join("pipelines"));
+    let above =
+        std::iter::once(PathBuf::from("pipelines")).chain(here.ancestors().map(|a| a.join("pipelines")));
     let program = std::env::current_exe().ok();
     let beside = program.iter().filter_map(|p| Some(p.parent()?.parent()?.join("share/tapetum/pipelines")));
     let built = std::iter::once(Path::new(env!("CARGO_MANIFEST_DIR")).to_owned());
