@@ -99,6 +99,10 @@ impl Earlier<'_> {
     ) -> Vec<usize> {
         let labels: Vec<&str> = self.labels(at).iter().map(String::as_str).collect();
         let mut found = Vec::new();
+        if labels.is_empty() {
+            // Its model has a mistake of its own, which is told already.
+            return found;
+        }
         for (place, word) in reader.words(table, key).unwrap_or_default() {
             match labels.iter().position(|l| *l == word) {
                 Some(label) => found.push(label),

@@ -109,7 +109,7 @@ impl Canvas {
 
     fn boxes(&mut self, stage: &StageInfo, boxes: &Boxes) {
         for found in &boxes.0 {
-            let colour = palette::of_label(found.label);
+            let colour = palette::of_box(found.label);
             let [x1, y1, x2, y2] = found.xyxy.map(|v| (v / self.shrink as f32).round() as isize);
             let (right, bottom) = (self.width as isize - 1, self.height as isize - 1);
             for x in x1.max(0)..=x2.min(right) {

@@ -24,3 +24,8 @@ pub(super) fn of_label(label: usize) -> Rgb {
     // Light ones first: they are drawn on dark plates and pictures.
     COLOURS[[1, 2, 0, 4, 3, 6, 5][label % COLOURS.len()]]
 }
+
+/// The colour of a box's label; never that of the first class of pixels, which lie in the boxes.
+pub(super) fn of_box(label: usize) -> Rgb {
+    COLOURS[[1, 2, 3, 4, 6, 5][label % 6]]
+}
