@@ -1,0 +1,124 @@
+//! Pipeline files with mistakes: all of them at once, each with its place and the word that was probably meant.
+
+use std::path::Path;
+
+use tapetum::config::PipelineFile;
+use tapetum_runtime::ErrorKind;
+
+/// Parses `text` as if it lay beside tf-collab.toml; every mistake without the file's name.
+fn mistakes(text: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("x.toml");
+    let place = format!("{}:", path.display());
+    match PipelineFile::parse(text.to_owned(), &path) {
+        Ok(_) => Vec::new(),
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::InvalidConfig, "{e}");
+            e.to_string().lines().map(|line| line.replace(&place, "")).collect()
+        }
+    }
+}
+
+/// The shipped file with some of its text replaced.
+fn changed(changes: &[(&str, &str)]) -> Vec<String> {
+    let mut text = include_str!("../tf-collab.toml").to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from:?} is not in tf-collab.toml");
+        text = text.replacen(from, to, 1);
+    }
+    mistakes(&text)
+}
+
+#[test]
+fn the_shipped_pipeline_is_sound() {
+    assert_eq!(changed(&[]), [""; 0]);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_place_and_what_was_meant() {
+    let text = "\
+[pipeline]
+name = 7
+engine = [\"tract\", \"orrt\"]
+queue = \"newest\"
+wrokers = 2
+
+[model.classifier]
+checkpoint = \"demo/tf-cls.pt\"
+contract = \"demo/tf-cls.contract.toml\"
+
+[[stage]]
+name = \"state\"
+kind = \"clasify\"
+model = \"classifier\"
+
+[[stage]]
+name = \"kind\"
+kind = \"classify\"
+model = \"clasifier\"
+every = 0
+
+[[stage]]
+kind = \"break-up-time\"
+classes = \"later\"
+min_rnu = 3
+";
+    let got = mistakes(text);
+    for (place, what) in [
+        ("2:8:", "name must be a string"),
+        ("3:20:", "unknown engine \"orrt\"; did you mean \"ort\"?"),
+        ("4:9:", "unknown queue \"newest\"; known: block, latest"),
+        ("5:1:", "unknown key \"wrokers\" in pipeline; did you mean \"workers\"?"),
+        ("13:8:", "unknown kind \"clasify\"; did you mean \"classify\"?"),
+        ("19:9:", "no sound [model.clasifier]; did you mean \"classifier\"?"),
+        ("20:9:", "every must be from 1 to 1000000, this is 0"),
+        ("22:1:", "name is missing here"),
+        ("24:11:", "no stage \"later\" before this one"),
+        ("25:1:", "unknown key \"min_rnu\" in a stage of kind \"break-up-time\"; did you mean \"min_run\"?"),
+    ] {
+        let line = got.iter().find(|line| line.starts_with(place));
+        let line = line.unwrap_or_else(|| panic!("nothing at {place} in {got:#?}"));
+        assert!(line.contains(what), "{line:?} does not say {what:?}");
+    }
+    assert_eq!(got.len(), 10, "{got:#?}");
+}
+
+#[test]
+fn classes_and_labels_are_held_against_the_models() {
+    let got =
+        changed(&[("[\"clear\", \"broken\"]", "[\"clear\", \"brocken\"]"), ("\"outside\"", "\"pupil\"")]);
+    assert_eq!(got.len(), 2, "{got:#?}");
+    assert!(
+        got[0].contains("stage \"state\" has no label \"brocken\"; did you mean \"broken\"?"),
+        "{got:#?}"
+    );
+    assert!(
+        got[1].contains("stage \"rings\" has no label \"pupil\"; known: inside, middle, outside"),
+        "{got:#?}"
+    );
+}
+
+#[test]
+fn a_stage_refers_to_earlier_ones_of_the_right_kind_only() {
+    let got = changed(&[("classes = \"state\"", "classes = \"rings\"")]);
+    assert!(got[0].contains("stage \"rings\" is of kind \"detect\"; needed is classify"), "{got:#?}");
+    let got = changed(&[("name = \"rings\"", "name = \"state\"")]);
+    assert!(got.iter().any(|line| line.contains("two stages are called \"state\"")), "{got:#?}");
+}
+
+#[test]
+fn a_model_that_is_missing_or_of_another_kind_is_named() {
+    let got = changed(&[("demo/tf-det.pt", "demo/tf-dot.pt")]);
+    assert!(got[0].starts_with("17:14:") && got[0].contains("tf-dot.pt"), "{got:#?}");
+    let got = changed(&[("model = \"localizer\"", "model = \"segmenter\"")]);
+    let says = "a stage of kind \"detect\" cannot use tfnet: its outputs are probabilities (mask)";
+    assert!(got[0].contains(says), "{got:#?}");
+    assert_eq!(got.len(), 1, "what follows from a mistake is not told again: {got:#?}");
+}
+
+#[test]
+fn what_is_not_toml_and_what_is_empty() {
+    assert!(mistakes("[pipeline\nname = 3")[0].starts_with("1:"), "{:#?}", mistakes("[pipeline\nname = 3"));
+    let got = mistakes("");
+    assert!(got.iter().any(|line| line.contains("pipeline is missing here")), "{got:#?}");
+    assert!(got.iter().any(|line| line.contains("there is no [[stage]]")), "{got:#?}");
+}

@@ -1,0 +1,202 @@
+//! Sources: what they give, and that broken files give an error or fewer frames, never less than that.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tapetum::source::{self, Next, Source, StampFaults};
+use tapetum_runtime::seed::Seeded;
+use tapetum_runtime::{ErrorKind, Frame, PixelFormat};
+
+fn demo_clip() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/dev_a.mp4")
+}
+
+fn open(path: &Path) -> tapetum_runtime::Result<Box<dyn Source>> {
+    source::open(&path.to_string_lossy())
+}
+
+/// What came out of a source, up to `most` frames.
+#[derive(Default, Debug)]
+struct Given {
+    frames: Vec<(u64, Duration, [usize; 2])>,
+    unreadable: Vec<String>,
+    lost: bool,
+}
+
+fn play(source: &mut dyn Source, most: usize) -> Given {
+    let (mut given, mut frame) = (Given::default(), Frame::default());
+    while given.frames.len() + given.unreadable.len() < most {
+        match source.next(&mut frame) {
+            Ok(Next::Frame) => {
+                given.frames.push((frame.seq, frame.pts, [frame.image.width(), frame.image.height()]));
+            }
+            Ok(Next::Unreadable(why)) => given.unreadable.push(why.to_string()),
+            Ok(Next::End) => return given,
+            Err(_) => {
+                given.lost = true;
+                return given;
+            }
+        }
+    }
+    given
+}
+
+#[test]
+fn the_demo_clip_gives_every_frame_with_its_time() {
+    let mut source = open(&demo_clip()).unwrap();
+    let info = source.info().clone();
+    assert_eq!((info.frames, info.size, info.live), (Some(600), Some((640, 480)), false));
+    let given = play(&mut *source, 1000);
+    assert_eq!((given.frames.len(), given.unreadable.len()), (600, 0));
+    for (n, (seq, pts, size)) in given.frames.iter().enumerate() {
+        assert_eq!((*seq, *size), (n as u64, [640, 480]));
+        assert!((pts.as_secs_f64() - n as f64 / 30.0).abs() < 1e-3, "frame {n} at {pts:?}");
+    }
+    assert_eq!(source.stamps(), StampFaults::default());
+}
+
+#[test]
+fn a_clip_cut_off_anywhere_or_with_bytes_changed_gives_an_error_or_frames() {
+    let whole = std::fs::read(demo_clip()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.mp4");
+    let mut random = Seeded::new(7);
+    let mut opened = 0;
+    for n in 0..60u64 {
+        let mut bytes = whole.clone();
+        if n < 20 {
+            bytes.truncate(whole.len() * n as usize / 20);
+        } else {
+            for _ in 0..=n / 4 {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << random.below(8);
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        match open(&path) {
+            Ok(mut source) => {
+                opened += 1;
+                play(&mut *source, 40);
+            }
+            Err(e) => assert!(e.to_string().contains("clip.mp4"), "{n}: {e}"),
+        }
+    }
+    assert!(opened >= 20, "only {opened} of 60 were opened: nothing was tested");
+}
+
+/// An AVI file of MJPEG pictures; an empty picture shows the one before again.
+fn avi(pictures: &[&[u8]]) -> Vec<u8> {
+    let chunk = |id: &[u8; 4], data: &[u8]| {
+        let mut out = [&id[..], &(data.len() as u32).to_le_bytes(), data].concat();
+        out.resize(out.len() + data.len() % 2, 0);
+        out
+    };
+    let mut strh = vec![0; 56];
+    strh[..8].copy_from_slice(b"vidsMJPG");
+    strh[20..24].copy_from_slice(&2u32.to_le_bytes());
+    strh[24..28].copy_from_slice(&25u32.to_le_bytes());
+    let mut strf = vec![0; 40];
+    strf[4..8].copy_from_slice(&32u32.to_le_bytes());
+    strf[8..12].copy_from_slice(&24u32.to_le_bytes());
+    strf[16..20].copy_from_slice(b"MJPG");
+    let strl = [b"strl".to_vec(), chunk(b"strh", &strh), chunk(b"strf", &strf)].concat();
+    let hdrl = [b"hdrl".to_vec(), chunk(b"avih", &[0; 56]), chunk(b"LIST", &strl)].concat();
+    let movi = std::iter::once(b"movi".to_vec()).chain(pictures.iter().map(|p| chunk(b"00dc", p)));
+    let movi = movi.collect::<Vec<_>>().concat();
+    chunk(b"RIFF", &[b"AVI ".to_vec(), chunk(b"LIST", &hdrl), chunk(b"LIST", &movi)].concat())
+}
+
+fn jpeg() -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(32, 24, |x, y| image::Rgb([8 * x as u8, 9 * y as u8, 90]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Jpeg).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn an_avi_with_a_repeated_and_a_broken_picture() {
+    let good = jpeg();
+    let broken = &good[..good.len() / 3];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.avi");
+    std::fs::write(&path, avi(&[&good, &[], broken, &good, &good])).unwrap();
+    let mut source = open(&path).unwrap();
+    assert_eq!(source.info().frames, Some(5));
+    let given = play(&mut *source, 100);
+    let seen: Vec<_> = given.frames.iter().map(|(seq, pts, size)| (*seq, pts.as_millis(), *size)).collect();
+    assert_eq!(seen, [0, 1, 3, 4].map(|n| (n, u128::from(n) * 80, [32, 24])));
+    let [why] = &given.unreadable[..] else { panic!("{given:?}") };
+    assert!(why.contains("clip.avi: frame 2"), "{why}");
+
+    let whole = avi(&[&good, &good, &good]);
+    for length in (0..whole.len()).step_by(37) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        if let Ok(mut source) = open(&path) {
+            let given = play(&mut *source, 100);
+            assert!(given.frames.len() + given.unreadable.len() <= 3 && !given.lost, "{length}: {given:?}");
+        }
+    }
+}
+
+#[test]
+fn other_codecs_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.avi");
+    let mut bytes = avi(&[&jpeg()]);
+    let at = bytes.windows(4).rposition(|w| w == b"MJPG").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"XVID");
+    std::fs::write(&path, bytes).unwrap();
+    let e = open(&path).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::Unsupported);
+    assert!(e.to_string().contains("XVID"), "{e}");
+}
+
+#[test]
+fn pictures_of_every_depth_come_as_eight_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, picture: image::DynamicImage| picture.save(folder.path().join(name)).unwrap();
+    let rgba = image::RgbaImage::from_pixel(3, 2, image::Rgba([10, 20, 30, 0]));
+    save("1.png", rgba.into());
+    let grey16 = image::ImageBuffer::from_pixel(3, 2, image::Luma([0x8080u16]));
+    save("2.png", image::DynamicImage::ImageLuma16(grey16));
+    save("10.png", image::GrayImage::from_pixel(1, 1, image::Luma([7])).into());
+    let mut source = source::open(&format!("{}?fps=8", folder.path().display())).unwrap();
+    let mut frame = Frame::default();
+    for (pixels, format, ms) in [
+        ([10, 20, 30].as_slice(), PixelFormat::Rgb8, 0),
+        (&[0x80], PixelFormat::Grey8, 125),
+        (&[7], PixelFormat::Grey8, 250),
+    ] {
+        assert!(matches!(source.next(&mut frame), Ok(Next::Frame)));
+        assert_eq!(&frame.image.data()[..pixels.len()], pixels);
+        assert_eq!((frame.image.format(), frame.pts.as_millis()), (format, ms));
+    }
+    let glob = format!("{}/1*.png", folder.path().display());
+    assert_eq!(source::open(&glob).unwrap().info().frames, Some(2));
+}
+
+#[test]
+fn test_patterns_depend_on_their_specification_alone() {
+    let first = |spec: &str| {
+        let mut frame = Frame::default();
+        let mut source = source::open(spec).unwrap();
+        (0..5).for_each(|_| assert!(matches!(source.next(&mut frame), Ok(Next::Frame))));
+        frame.image
+    };
+    for kind in ["bars", "noise", "moving", "eye"] {
+        let spec = format!("synthetic:{kind}?size=64x48&seed=3");
+        assert_eq!(first(&spec), first(&spec), "{kind}");
+        if kind != "bars" {
+            assert_ne!(first(&spec), first(&format!("synthetic:{kind}?size=64x48&seed=4")), "{kind}");
+        }
+    }
+    for (spec, says) in [
+        ("synthetic:eyes", "did you mean \"eye\"?"),
+        ("synthetic:eye?sed=1", "did you mean \"seed\"?"),
+        ("synthetic:eye?size=0x4", "size must be WxH"),
+        ("synthetic:eye?fps=0", "fps must be from"),
+    ] {
+        let e = source::open(spec).err().unwrap();
+        assert!(e.kind() == ErrorKind::InvalidConfig && e.to_string().contains(says), "{e}");
+    }
+}
