@@ -1,10 +1,11 @@
 //! Running a written model's proof again.
 
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use tapetum_runtime::backend::{LoadOptions, ModelSource};
-use tapetum_runtime::contract::{Contract, METADATA_KEY, SizePolicy};
+use tapetum_runtime::contract::{Contract, SizePolicy};
 use tapetum_runtime::{Error, Result};
 
 use crate::fuse::{FuseOptions, engine, environment};
@@ -36,9 +37,12 @@ pub fn verify(
     tick: &mut dyn FnMut(usize, usize),
 ) -> Result<Verified> {
     let engine = engine(engine_name)?;
-    let bytes = std::fs::read(model).map_err(|e| environment(model, &e))?;
-    let metadata = onnx::read_metadata(bytes.into()).map_err(|e| e.at(model.display()))?;
-    let contract = contract_of(&metadata).map_err(|e| e.at(model.display()))?;
+    let file = File::open(model).map_err(|e| environment(model, &e))?;
+    let contract = Contract::from_onnx(&mut BufReader::new(file)).map_err(|e| e.at(model.display()))?;
+    let contract = contract.ok_or_else(|| {
+        let place = model.display();
+        Error::bad_file(format!("{place}: the model carries no contract; write it with `tapetum fuse`"))
+    })?;
     let golden = contract
         .golden
         .as_ref()
@@ -49,13 +53,6 @@ pub fn verify(
     drop(session);
     let proof = against.map(|source| prove_against(model, &contract, source, engine, tick)).transpose()?;
     Ok(Verified { engine: engine.probe()?, golden: worst, proof })
-}
-
-fn contract_of(metadata: &BTreeMap<String, String>) -> Result<Contract> {
-    let json = metadata.get(METADATA_KEY).ok_or_else(|| {
-        Error::bad_file(format!("the model carries no {METADATA_KEY:?}; write it with `tapetum fuse`"))
-    })?;
-    Contract::from_json(json)
 }
 
 fn prove_against(

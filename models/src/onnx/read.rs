@@ -57,14 +57,6 @@ pub fn read(bytes: Bytes) -> Result<Graph> {
     Ok(out)
 }
 
-/// Only the `metadata_props` of an ONNX file.
-///
-/// # Errors
-/// [`tapetum_runtime::ErrorKind::BadFile`] if the bytes are not an ONNX model.
-pub fn read_metadata(bytes: Bytes) -> Result<BTreeMap<String, String>> {
-    Ok(decode(bytes)?.metadata_props.into_iter().map(|e| (e.key, e.value)).collect())
-}
-
 fn decode(bytes: Bytes) -> Result<proto::Model> {
     if bytes.is_empty() {
         return Err(Error::bad_file("the file is empty"));
