@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use re_mp4::{Sample, StsdBoxContent, TrackKind};
+use re_mp4::{Sample, StsdBoxContent, Track, TrackKind};
 use tapetum_runtime::{Error, ErrorKind, Frame, Result};
 
 use super::h264::H264;
@@ -58,12 +58,19 @@ impl Mp4 {
             Err(_) => return Err(Error::bad_file(format!("{}: a corrupt MP4 file", path.display()))),
         };
         let tracks: Vec<_> = mp4.tracks().values().collect();
-        let Some(track) = tracks.iter().find(|t| t.kind == Some(TrackKind::Video)) else {
+        // The handler says so of codecs too that the parser does not know.
+        let is_video = |t: &&&Track| {
+            t.kind == Some(TrackKind::Video) || &t.trak(&mp4).mdia.hdlr.handler_type.value == b"vide"
+        };
+        let Some(track) = tracks.iter().find(is_video) else {
             let n = tracks.len();
             return Err(Error::bad_file(format!("{}: no video among its {n} tracks", path.display())));
         };
         let StsdBoxContent::Avc1(avc) = &track.trak(&mp4).mdia.minf.stbl.stsd.contents else {
-            let codec = track.codec_string(&mp4).unwrap_or_else(|| "unknown".to_owned());
+            let codec = match &track.trak(&mp4).mdia.minf.stbl.stsd.contents {
+                StsdBoxContent::Unknown(four) => four.value.escape_ascii().to_string(),
+                _ => track.codec_string(&mp4).unwrap_or_else(|| "unknown".to_owned()),
+            };
             return Err(Error::unsupported(format!(
                 "{}: the video's codec is {codec}; this build decodes H.264 (avc1) only",
                 path.display()
