@@ -16,6 +16,7 @@ use crate::onnx;
 use crate::open::{Opened, open, ports};
 use crate::probe;
 use crate::proof::{self, Figures, ProofOptions};
+use crate::working_set::working_set;
 use crate::zoo::{Description, InputSize};
 
 /// What the user chose; `Default` is what `tapetum fuse IN -o OUT` does.
@@ -117,6 +118,7 @@ pub fn fuse(
     tell(Step::Folded(&folds));
     let (parameters_after, nodes_after) = (deployed.parameters(), deployed.nodes.len());
     let cost_after = cost(&deployed, &proof_shapes);
+    contract.working_set = per_pixel(working_set(&deployed, &proof_shapes), &proof_shapes);
     deployed.metadata.remove(METADATA_KEY);
     let mut deployed_file = place.write(&deployed)?;
     let probed = !probes.is_empty();
@@ -166,6 +168,13 @@ pub fn fuse(
         figures: proven.figures,
         bytes,
     })
+}
+
+/// `bytes` over the pixels of the first input, `[N, C, H, W]`, rounded up.
+fn per_pixel(bytes: Option<u64>, inputs: &[Vec<usize>]) -> Option<u64> {
+    let [n, _, height, width] = *inputs.first()?.as_slice() else { return None };
+    let pixels = (n * height * width) as u64;
+    (pixels > 0).then_some(bytes?.div_ceil(pixels))
 }
 
 /// The engine called `name`, or the first of this build that can run here.

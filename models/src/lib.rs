@@ -18,6 +18,7 @@ pub mod probe;
 pub mod proof;
 pub mod transform;
 pub mod verify;
+mod working_set;
 pub mod zoo;
 
 pub use tapetum_runtime::{Error, ErrorKind, Result};

@@ -76,6 +76,7 @@ fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
         source: Some(source(path, origin.sha256, container, description.form)),
         folds: transforms,
         proof: None,
+        working_set: None,
         golden: None,
     };
     Ok(Opened { graph, description, contract, proof_shapes: vec![proof_shape(size, &rule)] })

@@ -192,7 +192,9 @@ fn load<'a>(
     let mut checked = vec![false; models.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
-        let instances = if is_ordered(spec) { 1 } else { plan.workers };
+        // A stage that only one worker may be in gets the threads of all.
+        let (instances, threads) =
+            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
@@ -201,7 +203,7 @@ fn load<'a>(
                 Some(at) => {
                     tell(Progress::Loading(&file.models[at].name, engine.full_name()));
                     let first = !std::mem::replace(&mut checked[at], true);
-                    let session = session(engine, &models[at], plan.threads, first).map_err(place)?;
+                    let session = session(engine, &models[at], threads, first).map_err(place)?;
                     let reads = spec.kind.reads;
                     // tract plans for each batch size anew, so it gets one region at a time.
                     let batch = if engine.name() == "tract" { 1 } else { BATCH };

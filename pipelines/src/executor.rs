@@ -16,7 +16,7 @@ use tapetum_runtime::{
 };
 
 use crate::{
-    Accounting, Cpu, Fate, Item, SlotState, Summary,
+    Accounting, Cpu, Fate, Item, Restorations, SlotState, Summary,
     assemble::Pipeline,
     cpu,
     flow::{Counts, Flow},
@@ -78,6 +78,7 @@ pub fn run(pipeline: &Pipeline<'_>, run: Run<'_>) -> Outcome {
         frames: accounting(&shared.lock(), pipeline),
         elapsed: delivery.elapsed(),
         stages: std::mem::take(&mut delivery.stages),
+        restored: std::mem::take(&mut delivery.restored),
         end_to_end: std::mem::take(&mut delivery.end_to_end),
         stamps: captured.stamps,
         unreadable: captured.unreadable,
@@ -248,6 +249,7 @@ struct Delivery<'a, 'p> {
     sinks: Vec<Box<dyn Sink>>,
     clock: &'a dyn Clock,
     stages: Vec<Histogram>,
+    restored: Vec<Restorations>,
     end_to_end: Histogram,
     first: Option<Tick>,
     last: Tick,
@@ -265,6 +267,7 @@ impl<'a, 'p> Delivery<'a, 'p> {
             sinks,
             clock,
             stages: vec![Histogram::default(); pipeline.stages.len()],
+            restored: vec![Restorations::default(); pipeline.stages.len()],
             end_to_end: Histogram::default(),
             first: None,
             last: Tick::ZERO,
@@ -315,6 +318,7 @@ impl<'a, 'p> Delivery<'a, 'p> {
                 histogram.record(slot.took);
             }
         }
+        self.restored.iter_mut().enumerate().for_each(|(at, restored)| restored.add(item, at));
         if item.fate == Fate::Ok {
             self.end_to_end.record(item.finished.saturating_sub(item.offered));
         }

@@ -124,7 +124,7 @@ impl Item {
 /// The picture after the stages of `slots`: that of the last restoration, else `captured`.
 pub(crate) fn image_after<'a>(slots: &'a [Slot], captured: &'a Image) -> &'a Image {
     let restored = slots.iter().rev().find_map(|slot| match (&slot.state, &slot.finding) {
-        (SlotState::Done | SlotState::Reused { .. }, Finding::Image(image)) => Some(image),
+        (SlotState::Done | SlotState::Reused { .. }, Finding::Image(restored)) => Some(&restored.image),
         _ => None,
     });
     restored.unwrap_or(captured)

@@ -21,4 +21,4 @@ mod summary;
 
 pub use item::{Fate, Item, Skip, Slot, SlotState};
 pub use run_info::{ModelInfo, PassedOver, RunInfo, StageInfo};
-pub use summary::{Accounting, Cpu, Summary};
+pub use summary::{Accounting, Cpu, Restorations, Summary};

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tapetum_runtime::latency::Histogram;
+use tapetum_runtime::{
+    finding::{Finding, Tiles},
+    latency::Histogram,
+};
 
-use crate::{source::StampFaults, stage::BreakUpTime};
+use crate::{Item, SlotState, source::StampFaults, stage::BreakUpTime};
 
 /// A run in figures.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,8 @@ pub struct Summary {
     pub elapsed: Duration,
     /// Time that each stage worked on a frame, in the pipeline's order; frames that it skipped are not in it.
     pub stages: Vec<Histogram>,
+    /// What restorations did, in the pipeline's order; all zero for other stages.
+    pub restored: Vec<Restorations>,
     /// From a frame's arrival to its delivery.
     pub end_to_end: Histogram,
     /// Timestamps that the source mended.
@@ -27,6 +32,39 @@ pub struct Summary {
     pub cpu: Cpu,
     /// Whether the run was ended from outside (Ctrl-C) before its source was over.
     pub interrupted: bool,
+}
+
+/// What one stage restored in a whole run, and what work it was spared.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Restorations {
+    /// Frames that it restored.
+    pub frames: u64,
+    /// What became of their tiles.
+    pub tiles: Tiles,
+    /// Frames of a network that prunes windows.
+    pub pruned: u64,
+    /// Σ over those of the share of windows kept, the mean over the network's decisions.
+    pub kept: f64,
+}
+
+impl Restorations {
+    /// Adds what stage `at` did on `item`.
+    pub(crate) fn add(&mut self, item: &Item, at: usize) {
+        let Some(slot) = item.slots.get(at).filter(|slot| slot.state == SlotState::Done) else { return };
+        let Finding::Image(restored) = &slot.finding else { return };
+        self.frames += 1;
+        self.tiles.add(restored.tiles);
+        let fractions = &restored.kept.fractions;
+        if !fractions.is_empty() {
+            self.pruned += 1;
+            self.kept += fractions.iter().map(|f| f64::from(*f)).sum::<f64>() / fractions.len() as f64;
+        }
+    }
+
+    /// Mean share of the windows that the network worked on; `None` if it prunes none.
+    pub fn mean_kept(&self) -> Option<f64> {
+        (self.pruned > 0).then(|| self.kept / self.pruned as f64)
+    }
 }
 
 /// CPU time of a run; zero where the system does not tell.

@@ -1,6 +1,6 @@
 //! Pictures in memory and places in them.
 
-use crate::{Error, Result};
+use crate::{Error, Result, preprocess::luma};
 
 /// How the bytes of a pixel are to be read. Interleaved, 8 bits per channel, sRGB transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +58,30 @@ impl Image {
     /// Makes this a copy of `other`, keeping this one's memory.
     pub fn copy_from(&mut self, other: &Self) {
         self.reset(other.width, other.height, other.format).copy_from_slice(&other.data);
+    }
+
+    /// Makes this a copy of the part `rect` of `from` in the given format, keeping this one's memory. Grey becomes colour
+    /// by three equal channels, colour becomes grey by its BT.601 luma.
+    ///
+    /// # Panics
+    /// If `rect` does not lie in `from`.
+    pub fn crop_from(&mut self, from: &Self, rect: Rect, format: PixelFormat) {
+        let bytes = self.reset(rect.width, rect.height, format);
+        let (to, channels) = (format.channels(), from.format.channels());
+        for (y, row) in bytes.chunks_exact_mut((rect.width * to).max(1)).enumerate() {
+            let source = &from.row(rect.y + y)[rect.x * channels..(rect.x + rect.width) * channels];
+            match (from.format, format) {
+                (PixelFormat::Grey8, PixelFormat::Rgb8) => {
+                    row.chunks_exact_mut(3).zip(source).for_each(|(pixel, grey)| pixel.fill(*grey));
+                }
+                (PixelFormat::Rgb8, PixelFormat::Grey8) => {
+                    for (grey, pixel) in row.iter_mut().zip(source.chunks_exact(3)) {
+                        *grey = luma(pixel[0], pixel[1], pixel[2]);
+                    }
+                }
+                _ => row.copy_from_slice(source),
+            }
+        }
     }
 
     /// In pixels.

@@ -20,6 +20,7 @@ pub mod preprocess;
 pub mod seed;
 pub mod settings;
 mod tensor;
+pub mod tiles;
 
 pub use error::{Error, ErrorKind, Result};
 pub use frame::Frame;

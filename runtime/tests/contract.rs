@@ -242,7 +242,7 @@ fn every_kind_can_be_written_in_toml() {
     ));
     assert_eq!(kind("c"), OutputKind::Image { range: [0.0, 1.0], clamp: true, crop: true });
     assert_eq!(kind("d"), OutputKind::Embedding { dim: 512, metric: Metric::Cosine });
-    assert_eq!(kind("e"), OutputKind::Decision { stride: 8 });
+    assert_eq!(kind("e"), OutputKind::Decision { stride: 8, shift: 0 });
     assert_eq!(kind("f"), OutputKind::Aux);
 }
 

@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use jpeg_encoder::{ColorType, Encoder, EncodingError, SamplingFactor};
 use tapetum_runtime::{
-    Image, PixelFormat,
-    finding::{Boxes, Finding, Mask, MaskPart},
+    Image, PixelFormat, Rect,
+    finding::{Boxes, Finding, Kept, Mask, MaskPart},
 };
 
 use super::{
@@ -34,14 +34,15 @@ impl Canvas {
         (self.width, self.height)
     }
 
-    /// Draws the frame of `item` with all findings, shrunk by a whole number so that neither side exceeds `most`.
+    /// Draws the frame of `item` (restored, if a stage did that) with all findings, shrunk by a whole number so that neither side exceeds `most`.
     pub fn paint(&mut self, item: &Item, run: &RunInfo, most: usize) {
-        self.picture(&item.frame.image, most);
+        self.picture(item.image_for(item.slots.len()), most);
         let found = || (0..run.stages.len()).filter_map(|at| Some((&run.stages[at], item.found(at)?)));
         for (stage, finding) in found() {
             match finding {
                 Finding::Mask(mask) => self.mask(mask),
                 Finding::Boxes(boxes) => self.boxes(stage, boxes),
+                Finding::Image(restored) => self.kept(&restored.kept),
                 _ => {}
             }
         }
@@ -82,27 +83,40 @@ impl Canvas {
         }
     }
 
-    /// The classes translucent, their contours in full colour.
     fn mask(&mut self, mask: &Mask) {
-        let k = self.shrink;
         for part in look::parts(mask) {
-            let [left, top, right, bottom] = part.rect.xyxy().map(|edge| edge.div_ceil(k));
-            for y in top..bottom {
-                for x in left..right {
-                    let class = class_at(part, x * k, y * k);
-                    if class == 0 {
-                        continue;
-                    }
-                    let (column, row) = ((x * k) as isize, (y * k) as isize);
-                    let k = k as isize;
-                    let edge = [(-k, 0), (k, 0), (0, -k), (0, k)].iter().any(|(dx, dy)| {
-                        usize::try_from(column + dx)
-                            .ok()
-                            .zip(usize::try_from(row + dy).ok())
-                            .is_none_or(|(x, y)| class_at(part, x, y) != class)
-                    });
-                    self.blend(x, y, palette::of_class(class.into()), if edge { 255 } else { 80 });
+            self.classes(part.rect, |x, y| class_at(part, x, y));
+        }
+    }
+
+    /// The windows that a restoration worked on.
+    fn kept(&mut self, kept: &Kept) {
+        let (width, height) = kept.size;
+        let inside = |x: usize, y: usize| x < width && y < height;
+        self.classes(Rect { x: 0, y: 0, width, height }, |x, y| {
+            if inside(x, y) { kept.map.get(y * width + x).copied().unwrap_or(0) } else { 0 }
+        });
+    }
+
+    /// The classes in `rect` translucent, their contours in full colour; class 0 is not drawn.
+    fn classes(&mut self, rect: Rect, class_at: impl Fn(usize, usize) -> u8) {
+        let k = self.shrink;
+        let [left, top, right, bottom] = rect.xyxy().map(|edge| edge.div_ceil(k));
+        for y in top..bottom.min(self.height) {
+            for x in left..right.min(self.width) {
+                let class = class_at(x * k, y * k);
+                if class == 0 {
+                    continue;
                 }
+                let (column, row) = ((x * k) as isize, (y * k) as isize);
+                let k = k as isize;
+                let edge = [(-k, 0), (k, 0), (0, -k), (0, k)].iter().any(|(dx, dy)| {
+                    usize::try_from(column + dx)
+                        .ok()
+                        .zip(usize::try_from(row + dy).ok())
+                        .is_none_or(|(x, y)| class_at(x, y) != class)
+                });
+                self.blend(x, y, palette::of_class(class.into()), if edge { 255 } else { 80 });
             }
         }
     }

@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
-use tapetum_runtime::{Result, finding::Finding};
+use tapetum_runtime::{
+    Result,
+    finding::{Finding, Restored},
+};
 
 use super::{
     Sink, SinkKind, files,
     json::{Json, thousandths},
     look::{self, Label, MaskFile},
+    pictures::PictureFile,
     summary,
 };
 use crate::{Fate, Item, RunInfo, Slot, SlotState, StageInfo, Summary};
@@ -185,14 +189,7 @@ fn write_finding(json: &mut Json, place: &Place<'_>, finding: &Finding) {
                 None => json.null(),
             }
         }
-        Finding::Image(image) => {
-            // No sink writes it.
-            json.key("image").null();
-            json.key("size").array(|json| {
-                json.integer(image.width() as u64);
-                json.integer(image.height() as u64);
-            });
-        }
+        Finding::Image(restored) => write_restored(json, place, restored),
         Finding::Embeddings(found) => {
             json.key("embedding").array(|json| found.values.iter().for_each(|v| json.single(*v)));
             json.key("dim").integer(found.dim as u64);
@@ -205,6 +202,31 @@ fn write_finding(json: &mut Json, place: &Place<'_>, finding: &Finding) {
         Finding::Measure(values) => json.key("measure").object(|json| {
             values.iter().for_each(|(name, value)| json.key(name).maybe(*value));
         }),
+    }
+}
+
+fn write_restored(json: &mut Json, place: &Place<'_>, restored: &Restored) {
+    let file = PictureFile::of(place.run, place.at, place.seq);
+    json.key("image");
+    match &file {
+        Some(file) => json.plain(file),
+        None => json.null(),
+    }
+    json.key("size").array(|json| {
+        json.integer(restored.image.width() as u64);
+        json.integer(restored.image.height() as u64);
+    });
+    json.key("tiles").object(|json| summary::tiles(json, restored.tiles));
+    if let Some(share) = restored.kept.share() {
+        json.key("kept").object(|json| {
+            json.key("map");
+            match file {
+                Some(file) => json.plain(file.kept()),
+                None => json.null(),
+            }
+            json.key("share").single(share);
+            json.key("fractions").array(|json| restored.kept.fractions.iter().for_each(|v| json.single(*v)));
+        });
     }
 }
 

@@ -12,6 +12,7 @@ mod look;
 mod masks;
 mod overlay;
 mod palette;
+mod pictures;
 mod report;
 mod summary;
 
@@ -51,7 +52,8 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink in this build.
-pub static SINKS: &[SinkKind] = &[jsonl::JSONL, masks::MASKS, overlay::OVERLAY, report::REPORT];
+pub static SINKS: &[SinkKind] =
+    &[jsonl::JSONL, masks::MASKS, overlay::OVERLAY, pictures::PICTURES, report::REPORT];
 
 /// The sink called `name`, writing below `out`.
 ///

@@ -1,6 +1,6 @@
 //! `summary.json`: what a run came to.
 
-use tapetum_runtime::latency::Histogram;
+use tapetum_runtime::{finding::Tiles, latency::Histogram};
 
 use super::{
     json::{Json, thousandths},
@@ -35,6 +35,15 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                 });
             }
         });
+        json.key("restored").object(|json| {
+            for (stage, done) in run.stages.iter().zip(&summary.restored).filter(|(_, r)| r.frames > 0) {
+                json.key(&stage.name).object(|json| {
+                    json.key("frames").integer(done.frames);
+                    json.key("tiles").object(|json| tiles(json, done.tiles));
+                    json.key("mean_kept").maybe(done.mean_kept());
+                });
+            }
+        });
         json.key("models").object(|json| {
             for (stage, model) in run.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?))) {
                 json.key(&stage.name).object(|json| {
@@ -64,6 +73,14 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
         }
     });
     json.end_line();
+}
+
+/// What became of the tiles of restored pictures.
+pub(super) fn tiles(json: &mut Json, tiles: Tiles) {
+    json.key("run").integer(tiles.run);
+    json.key("sharp").integer(tiles.sharp);
+    json.key("still").integer(tiles.still);
+    json.key("reused").integer(tiles.reused);
 }
 
 /// Frames delivered per second of the run.

@@ -32,6 +32,8 @@ pub struct Output<'a> {
     pub shape: &'a [usize],
     /// Row-major.
     pub values: &'a [f32],
+    /// Every output of the run, for all its regions together, in the order of the model's ports.
+    pub all: &'a [Tensor],
 }
 
 impl Net {
@@ -61,6 +63,19 @@ impl Net {
             batch: if open_batch { batch.max(1) } else { 1 },
             output,
         })
+    }
+
+    /// Index of the output called `name`, for [`Output::all`].
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.session.outputs().iter().position(|port| port.name == name)
+    }
+
+    /// The (height, width) that the graph gets for a region of `width × height`.
+    ///
+    /// # Errors
+    /// As [`Preprocess::input_size`].
+    pub fn input_size(&self, width: usize, height: usize) -> Result<(usize, usize)> {
+        self.preprocess.input_size(width, height)
     }
 
     /// Runs the model on every region of `image`, several at once where their inputs have one size, and hands `take`
@@ -121,7 +136,7 @@ impl Net {
         let each = values.len() / count;
         for (n, placement) in self.placements.iter().enumerate() {
             let values = &values[n * each..(n + 1) * each];
-            take(Output { region: first + n, placement, shape, values })?;
+            take(Output { region: first + n, placement, shape, values, all: &self.outputs })?;
         }
         Ok(())
     }

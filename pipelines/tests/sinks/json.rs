@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tapetum::{SlotState, Summary, sink};
 use tapetum_runtime::{
     ErrorKind, Image, PixelFormat, Rect,
-    finding::{Embeddings, Finding},
+    finding::{Embeddings, Finding, Restored},
 };
 
 use crate::{
@@ -120,7 +120,10 @@ fn reused_findings_say_their_age_and_odd_values_stay_json() {
     boxes.0[0].xyxy[2] = f32::INFINITY;
     boxes.0[0].label = 77;
     item.slots[2].state = SlotState::Done;
-    item.slots[2].finding = Finding::Image(Image::new(1, 1, PixelFormat::Rgb8, vec![1, 2, 3]).unwrap());
+    item.slots[2].finding = Finding::Image(Restored {
+        image: Image::new(1, 1, PixelFormat::Rgb8, vec![1, 2, 3]).unwrap(),
+        ..Restored::default()
+    });
     item.slots[3].finding = Finding::Embeddings(Embeddings {
         dim: 2,
         rects: vec![Rect { x: 1, y: 2, width: 3, height: 4 }],
@@ -137,7 +140,8 @@ fn reused_findings_say_their_age_and_odd_values_stay_json() {
     assert_eq!(line["findings"]["state"]["probs"]["clear"], Value::Null);
     assert_eq!(line["findings"]["rings"]["boxes"][0]["label"], "#77");
     assert_eq!(line["findings"]["rings"]["boxes"][0]["xyxy"][2], Value::Null);
-    assert_eq!(line["findings"]["tfbu"], json!({"image": null, "size": [1, 1]}));
+    let tiles = json!({"run": 0, "sharp": 0, "still": 0, "reused": 0});
+    assert_eq!(line["findings"]["tfbu"], json!({"image": null, "size": [1, 1], "tiles": tiles}));
     assert_eq!(line["findings"]["but"], json!({"embedding": [0.5, null], "dim": 2, "rects": [[1, 2, 4, 6]]}));
     assert!(line["latency_ms"].get("state").is_none(), "a reused finding took no time on this frame");
 }
@@ -156,8 +160,10 @@ fn a_folder_that_went_away_is_named_in_the_error() {
     let e = sinks[1].deliver(&fabricate::item(3, BROKEN, 9), &run).unwrap_err();
     assert!(e.to_string().contains("000003.png"), "{e}");
     assert!(sinks[1].deliver(&fabricate::item(4, CLOSED, 0), &run).is_ok(), "nothing to write");
+    let mut restoring = run.clone();
+    restoring.stages[0].kind = "restore";
     for kind in sink::SINKS {
-        let e = (kind.open)(&out.join("not/there\0"), &run).err();
+        let e = (kind.open)(&out.join("not/there\0"), &restoring).err();
         assert!(e.is_none_or(|e| e.kind() == ErrorKind::Environment), "{}", kind.name);
     }
     let e = sink::open("jsnl", &out, &run).err().unwrap();

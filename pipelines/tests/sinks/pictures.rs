@@ -1,6 +1,14 @@
-//! Masks and overlays.
+//! Masks, overlays, restored pictures.
 
 use std::{collections::BTreeSet, fs};
+
+use serde_json::json;
+use tapetum::{Skip, SlotState, sink};
+use tapetum_runtime::{
+    Image, PixelFormat, Rect, Tensor,
+    finding::{Finding, Restored, Windows},
+    preprocess::Placement,
+};
 
 use crate::fabricate::{self, SIZE};
 
@@ -93,4 +101,57 @@ fn frames_of_another_size_begin_another_video() {
     items[1].frame.image.reset(4000, 30, tapetum_runtime::PixelFormat::Rgb8).fill(9);
     fabricate::play(&["overlay"], dir.path(), &run, &items, &fabricate::summary());
     assert!(dir.path().join("overlay-2.avi").is_file());
+}
+
+#[test]
+fn restored_pictures_are_written_as_they_are_and_named_in_the_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = fabricate::run(&["pictures", "jsonl"]);
+    run.stages.truncate(1);
+    run.stages[0].kind = "restore";
+    let picture = |seq: u64| {
+        let pixels = (0..5 * 7 * 3).map(|n| (n * 2 + seq) as u8).collect();
+        Image::new(5, 7, PixelFormat::Rgb8, pixels).unwrap()
+    };
+    let mut items: Vec<_> = (0..3).map(|seq| fabricate::item(seq, fabricate::CLEAR, 0)).collect();
+    for item in &mut items {
+        item.slots.truncate(1);
+        let mut restored = Restored { image: picture(item.frame.seq), ..Restored::default() };
+        restored.tiles.run = 1;
+        // The last one is of a network that prunes windows, and that kept the upper left one of four.
+        if item.frame.seq == 2 {
+            restored.kept.begin((5, 7), 1);
+            let decision = Tensor::new(&[1, 1, 2, 2], vec![1f32, 0.0, 0.0, 0.0]).unwrap();
+            let placement = Placement {
+                roi: Rect { x: 0, y: 0, width: 5, height: 7 },
+                input: (8, 8),
+                scale_x: 1.0,
+                scale_y: 1.0,
+                offset_x: 0.0,
+                offset_y: 0.0,
+                valid: Rect { x: 0, y: 0, width: 5, height: 7 },
+            };
+            restored.kept.note(0, &decision, Windows { stride: 4, shift: 0 }, &placement).unwrap();
+        }
+        item.slots[0].finding = Finding::Image(restored);
+    }
+    items[1].slots[0].state = SlotState::Skipped(Skip::When);
+    fabricate::play(&["pictures", "jsonl"], dir.path(), &run, &items, &fabricate::summary());
+    let text = fabricate::text(dir.path(), "results.jsonl");
+    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(fs::read_dir(dir.path().join("restored")).unwrap().count(), 3);
+    let kept = &lines[2]["findings"]["state"]["kept"];
+    assert_eq!((&kept["fractions"], &kept["map"]), (&json!([0.25]), &json!("restored/000002-kept.png")));
+    let map = image::open(dir.path().join("restored/000002-kept.png")).unwrap().into_luma8();
+    assert_eq!((map.dimensions(), map.get_pixel(3, 3).0, map.get_pixel(4, 3).0), ((5, 7), [255], [0]));
+    assert_eq!(map.pixels().filter(|p| p.0[0] > 0).count(), 16);
+    assert!(lines[0]["findings"]["state"].get("kept").is_none());
+    for seq in [0, 2] {
+        let name = lines[seq]["findings"]["state"]["image"].as_str().unwrap();
+        assert_eq!(name, format!("restored/{seq:06}.png"));
+        let written = image::open(dir.path().join(name)).unwrap().into_rgb8();
+        assert_eq!(written.as_raw(), picture(seq as u64).data());
+    }
+    let e = sink::open("pictures", dir.path(), &fabricate::run(&["pictures"])).err().unwrap();
+    assert!(e.to_string().contains("tf-collab has no stage of kind \"restore\""), "{e}");
 }

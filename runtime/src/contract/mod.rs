@@ -53,6 +53,10 @@ pub struct Contract {
     /// That the folded graph computes what the training graph does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// Bytes of values between the layers that are alive at once where the graph is widest, per pixel of the input, with
+    /// nothing pruned. What an engine needs beyond that is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set: Option<u64>,
     /// What the model gave when it was made; checked again wherever it is loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
@@ -219,6 +223,7 @@ impl Contract {
             source: None,
             folds: BTreeMap::new(),
             proof: None,
+            working_set: None,
             golden: None,
         })
     }

@@ -62,9 +62,16 @@ pub enum OutputKind {
     Decision {
         /// Pixels of the input per element.
         stride: usize,
+        /// Pixels of the input that the grid of windows is moved right and down; it goes round at the edges.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        shift: usize,
     },
     /// Nothing that a finding is made of.
     Aux,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What is still to be applied to raw scores.

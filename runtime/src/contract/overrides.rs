@@ -276,7 +276,7 @@ fn kind<'t>(r: &mut Reader<'t>, t: &Table<'t>) -> Option<OutputKind> {
         ("mask", &["labels", "rule"]),
         ("image", &["range", "clamp", "crop"]),
         ("embedding", &["dim", "metric"]),
-        ("decision", &["stride"]),
+        ("decision", &["stride", "shift"]),
         ("aux", &[]),
     ];
     let (kind, t) = r.variant(t, "kind", kinds)?;
@@ -316,7 +316,11 @@ fn kind<'t>(r: &mut Reader<'t>, t: &Table<'t>) -> Option<OutputKind> {
             let metric = r.required(&t, "metric", |r, t, key| r.choice(t, key, METRICS));
             Some(OutputKind::Embedding { dim: dim?, metric: metric? })
         }
-        "decision" => Some(OutputKind::Decision { stride: r.required(&t, "stride", Reader::count)? }),
+        "decision" => {
+            let stride = r.required(&t, "stride", Reader::count);
+            let shift = r.count(&t, "shift").unwrap_or(0);
+            Some(OutputKind::Decision { stride: stride?, shift })
+        }
         _ => Some(OutputKind::Aux),
     }
 }

@@ -244,7 +244,10 @@ impl OutputKind {
                 );
             }
             Self::Embedding { dim, .. } => f.size(*dim, &format!("{place}.dim")),
-            Self::Decision { stride } => f.size(*stride, &format!("{place}.stride")),
+            Self::Decision { stride, shift } => {
+                f.size(*stride, &format!("{place}.stride"));
+                f.must(shift < stride, place, format_args!("a shift of {shift} is no less than the stride"));
+            }
             Self::Aux => {}
         }
     }

@@ -3,19 +3,19 @@
 //! One file per kind: the type, and how it is made of a model's output. All of them keep their memory when they are
 //! filled again.
 
-use crate::Image;
-
 pub mod boxes;
 pub mod classes;
 pub mod embedding;
 pub mod image;
 pub mod mask;
+pub mod restored;
 
 pub use boxes::{BoxDecoder, Boxes, Detection};
 pub use classes::{Class, ClassDecoder};
 pub use embedding::Embeddings;
 pub use image::ImageDecoder;
 pub use mask::{Mask, MaskDecoder, MaskPart};
+pub use restored::{Kept, Restored, Tiles, Windows};
 
 /// What one stage found.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub enum Finding {
     /// A class per pixel.
     Mask(Mask),
     /// A picture in place of the frame's.
-    Image(Image),
+    Image(Restored),
     /// An appearance vector per region.
     Embeddings(Embeddings),
     /// Named numbers, in a fixed order, each `None` while it is not known.

@@ -4,7 +4,7 @@ use crate::contract::Colour;
 
 /// BT.601 luma as OpenCV 5.0.0's `COLOR_RGB2GRAY` computes it: weights 0.299, 0.587, 0.114 in 15 bits, rounded half
 /// up. The three weights sum to 2¹⁵, so grey stays as it is.
-pub(super) fn luma(r: u8, g: u8, b: u8) -> u8 {
+pub fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 9798 + u32::from(g) * 19235 + u32::from(b) * 3735 + (1 << 14)) >> 15) as u8
 }
 

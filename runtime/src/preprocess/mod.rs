@@ -31,5 +31,6 @@ mod resize;
 mod view;
 mod wide;
 
+pub use colour::luma;
 pub use placement::Placement;
 pub use prepare::Preprocess;

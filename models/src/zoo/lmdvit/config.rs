@@ -78,10 +78,14 @@ impl Config {
         self.window << 4
     }
 
-    /// Pixels of the input per element of each decision, in execution order: a window at its layer's resolution.
-    pub fn decision_strides(&self) -> Vec<usize> {
+    /// Each decision in execution order: (side of a window, shift of the windows' grid), both in pixels of the input
+    /// at the layer's resolution. The second predictor of a layer decides on windows moved by half a window.
+    pub fn decisions(&self) -> Vec<(usize, usize)> {
         let stride = |layer: usize| self.window << (4 - layer.abs_diff(4));
-        (0..9).flat_map(|layer| std::iter::repeat_n(stride(layer), self.depths[layer].min(2))).collect()
+        let of_layer = |layer: usize| {
+            [(stride(layer), 0), (stride(layer), stride(layer) / 2)].into_iter().take(self.depths[layer])
+        };
+        (0..9).flat_map(of_layer).collect()
     }
 
     /// The published name, or the sizes in words.

@@ -89,8 +89,8 @@ impl Network for Deblur {
         let rule = self.size_rule();
         let pad = PadRule::ZeroCentred { multiple: rule.dynamic_multiple };
         let mut outputs = vec![contract::restored(), contract::output("gate", OutputKind::Aux)];
-        for (i, stride) in self.0.decision_strides().into_iter().enumerate() {
-            outputs.push(contract::output(&format!("decision_{i}"), OutputKind::Decision { stride }));
+        for (i, (stride, shift)) in self.0.decisions().into_iter().enumerate() {
+            outputs.push(contract::output(&format!("decision_{i}"), OutputKind::Decision { stride, shift }));
         }
         Ports { input: contract::rgb(size, &rule, ResizeRule::None, pad), outputs }
     }
