@@ -1,4 +1,5 @@
 //! Shared helpers of the cross-crate suites.
 
 pub mod goldens;
+pub mod restoration;
 pub mod tf_collab;

@@ -30,7 +30,7 @@ impl Axis {
         let ramp = |pair: &[usize]| {
             let common = pair[0] + tile - pair[1];
             // Two blends must not meet: a pixel belongs to two tiles at most.
-            let length = LONGEST_RAMP.min(common).min(stride - 1).max(1);
+            let length = LONGEST_RAMP.min(common).min(stride.saturating_sub(1).max(1));
             (pair[1] + (common - length) / 2, length)
         };
         let ramps = starts.windows(2).map(ramp).collect();
