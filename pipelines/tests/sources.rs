@@ -155,27 +155,90 @@ fn other_codecs_are_refused_by_name() {
 }
 
 #[test]
-fn pictures_of_every_depth_come_as_eight_bits() {
+fn pictures_come_in_the_order_of_their_numbers_at_the_stated_rate() {
     let folder = tempfile::tempdir().unwrap();
-    let save = |name: &str, picture: image::DynamicImage| picture.save(folder.path().join(name)).unwrap();
-    let rgba = image::RgbaImage::from_pixel(3, 2, image::Rgba([10, 20, 30, 0]));
-    save("1.png", rgba.into());
-    let grey16 = image::ImageBuffer::from_pixel(3, 2, image::Luma([0x8080u16]));
-    save("2.png", image::DynamicImage::ImageLuma16(grey16));
-    save("10.png", image::GrayImage::from_pixel(1, 1, image::Luma([7])).into());
+    for (name, value) in [("10.png", 3), ("2.png", 2), ("1.png", 1)] {
+        let picture = image::GrayImage::from_pixel(1, 1, image::Luma([value]));
+        picture.save(folder.path().join(name)).unwrap();
+    }
     let mut source = source::open(&format!("{}?fps=8", folder.path().display())).unwrap();
     let mut frame = Frame::default();
-    for (pixels, format, ms) in [
-        ([10, 20, 30].as_slice(), PixelFormat::Rgb8, 0),
-        (&[0x80], PixelFormat::Grey8, 125),
-        (&[7], PixelFormat::Grey8, 250),
-    ] {
+    for (value, ms) in [(1, 0), (2, 125), (3, 250)] {
         assert!(matches!(source.next(&mut frame), Ok(Next::Frame)));
-        assert_eq!(&frame.image.data()[..pixels.len()], pixels);
-        assert_eq!((frame.image.format(), frame.pts.as_millis()), (format, ms));
+        assert_eq!((frame.image.data(), frame.pts.as_millis()), (&[value][..], ms));
     }
     let glob = format!("{}/1*.png", folder.path().display());
     assert_eq!(source::open(&glob).unwrap().info().frames, Some(2));
+}
+
+/// What the source reads out of a PNG with these samples, 16-bit ones in two bytes, the high one first.
+fn read_png(colour: png::ColorType, depth: png::BitDepth, samples: &[u8]) -> (PixelFormat, Vec<u8>) {
+    // No row of 65,536 pixels: longer sides than 20,000 are refused.
+    let height = if samples.len() > 1000 { 256 } else { 2 };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture.png");
+    let bits = colour.samples() * depth as usize;
+    let width = samples.len() * 8 / bits / height;
+    let file = std::fs::File::create(&path).unwrap();
+    let mut encoder = png::Encoder::new(file, width as u32, height as u32);
+    encoder.set_color(colour);
+    encoder.set_depth(depth);
+    encoder.write_header().unwrap().write_image_data(samples).unwrap();
+    let mut frame = Frame::default();
+    let next = open(&path).unwrap().next(&mut frame);
+    assert!(matches!(next, Ok(Next::Frame)), "{colour:?} {depth:?}: {next:?}");
+    assert_eq!((frame.image.width(), frame.image.height()), (width, height));
+    (frame.image.format(), frame.image.data().to_vec())
+}
+
+#[test]
+fn transparency_is_left_out_and_colours_under_it_stay() {
+    use png::{BitDepth::Eight, ColorType};
+    let grey = [9, 0, 255, 128];
+    assert_eq!(read_png(ColorType::Grayscale, Eight, &grey), (PixelFormat::Grey8, grey.to_vec()));
+    let grey_alpha = [9, 0, 0, 1, 255, 128, 128, 255];
+    assert_eq!(read_png(ColorType::GrayscaleAlpha, Eight, &grey_alpha), (PixelFormat::Grey8, grey.to_vec()));
+    let rgb = [10, 20, 30, 255, 0, 1, 7, 7, 7, 0, 255, 254];
+    assert_eq!(read_png(ColorType::Rgb, Eight, &rgb), (PixelFormat::Rgb8, rgb.to_vec()));
+    let rgba = [10, 20, 30, 0, 255, 0, 1, 1, 7, 7, 7, 128, 0, 255, 254, 255];
+    assert_eq!(read_png(ColorType::Rgba, Eight, &rgba), (PixelFormat::Rgb8, rgb.to_vec()));
+}
+
+#[test]
+fn every_16_bit_value_is_divided_by_257_and_rounded() {
+    use png::{BitDepth::Sixteen, ColorType};
+    let rounded = |v: u16| (f64::from(v) / 257.0).round() as u8;
+    // Every value in the first channel, others in the next, and every transparency.
+    let values = |channels: u16| {
+        (0..=u16::MAX).flat_map(move |v| (0..channels).map(move |c| v.wrapping_mul(2 * c + 1) ^ (c << 14)))
+    };
+    for (colour, channels, opaque, format) in [
+        (ColorType::Grayscale, 1, 1, PixelFormat::Grey8),
+        (ColorType::GrayscaleAlpha, 2, 1, PixelFormat::Grey8),
+        (ColorType::Rgb, 3, 3, PixelFormat::Rgb8),
+        (ColorType::Rgba, 4, 3, PixelFormat::Rgb8),
+    ] {
+        let samples: Vec<u8> = values(channels).flat_map(u16::to_be_bytes).collect();
+        let seen = values(channels).enumerate().filter(|(n, _)| n % usize::from(channels) < opaque);
+        let want: Vec<u8> = seen.map(|(_, v)| rounded(v)).collect();
+        let (have_format, have) = read_png(colour, Sixteen, &samples);
+        assert_eq!(have_format, format, "{colour:?}");
+        let wrong = have.iter().zip(&want).position(|(a, b)| a != b);
+        assert_eq!((have.len(), wrong), (want.len(), None), "{colour:?}");
+    }
+    let exact = [0u16, 128, 129, 385, 386, 0x8080, 65406, 65407, 65535, 1];
+    let samples: Vec<u8> = exact.into_iter().flat_map(u16::to_be_bytes).collect();
+    assert_eq!(read_png(ColorType::Grayscale, Sixteen, &samples).1, [0, 0, 1, 1, 2, 128, 254, 255, 255, 0]);
+}
+
+#[test]
+fn fewer_bits_are_spread_over_eight() {
+    use png::{BitDepth, ColorType};
+    // Four pixels a byte, 0 to 3 of 3.
+    let grey = read_png(ColorType::Grayscale, BitDepth::Two, &[0b0001_1011, 0b1110_0100]);
+    assert_eq!(grey, (PixelFormat::Grey8, vec![0, 85, 170, 255, 255, 170, 85, 0]));
+    let grey = read_png(ColorType::Grayscale, BitDepth::One, &[0b1010_0000, 0xff]);
+    assert_eq!(grey, (PixelFormat::Grey8, [[255, 0, 255, 0, 0, 0, 0, 0], [255; 8]].concat()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! This crate holds what every other part of Tapetum stands on: [`Tensor`]s, the inference [`backend`]s behind one
 //! small trait, the model [`contract`] that travels inside an ONNX file, a [`Frame`] and its way into a tensor, what
-//! comes out of a model as a [`finding`], time, and the one [`Error`] type.
+//! comes out of a model as a [`finding`], the [`quality`] of a restored picture, time, and the one [`Error`] type.
 //! It opens no files and starts no threads of its own (an engine may read its library and the model, and have a pool), and
 //! knows nothing of checkpoints or cameras.
 
@@ -17,6 +17,7 @@ mod frame;
 mod image;
 pub mod latency;
 pub mod preprocess;
+pub mod quality;
 pub mod seed;
 pub mod settings;
 mod tensor;

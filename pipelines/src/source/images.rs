@@ -23,8 +23,8 @@ const MOST_BYTES: u64 = 512 << 20;
 
 /// Pictures in the natural order of their names (`2.png` before `10.png`), at a stated rate.
 ///
-/// Grey pictures stay grey; others become 8-bit RGB. Transparency is left out, 16-bit values are divided by 257 and
-/// rounded.
+/// Grey pictures stay grey; others become 8-bit RGB. Transparency is left out: a pixel keeps the colour that the file
+/// gives it, however transparent it is. 16-bit values are divided by 257 and rounded.
 pub struct Images {
     info: SourceInfo,
     paths: Vec<PathBuf>,
@@ -127,7 +127,7 @@ impl Source for Images {
     }
 }
 
-/// Reads the picture at `path` into `out`.
+/// Reads the picture at `path` into `out`, as 8-bit grey or RGB by the rule of [`Images`].
 ///
 /// # Errors
 /// [`tapetum_runtime::ErrorKind::BadFile`] if it is no whole picture, or too large.
