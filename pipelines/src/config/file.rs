@@ -7,7 +7,7 @@ use tapetum_runtime::{
     settings::{self, Reader, Table},
 };
 
-use super::{ModelFile, StageSpec, model, stage};
+use super::{ModelChange, ModelFile, StageSpec, model, stage};
 use crate::flow::Policy;
 
 /// Most frames that may wait; each takes the memory of a picture.
@@ -62,9 +62,17 @@ impl PipelineFile {
     /// # Errors
     /// [`tapetum_runtime::ErrorKind::InvalidConfig`] with every mistake in it, each with line and column.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_with(path, &[])
+    }
+
+    /// As [`PipelineFile::read`], with other files for some of its models.
+    ///
+    /// # Errors
+    /// As [`PipelineFile::read`]; also if there is no model of such a name.
+    pub fn read_with(path: &Path, models: &[ModelChange]) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::config(format!("{}: {e}", path.display())).caused_by(e))?;
-        Self::parse(text, path)
+        Self::parse_with(text, path, models)
     }
 
     /// As [`PipelineFile::read`], for a text that is already read; paths in it are relative to `path`'s folder.
@@ -72,6 +80,10 @@ impl PipelineFile {
     /// # Errors
     /// As [`PipelineFile::read`].
     pub fn parse(text: String, path: &Path) -> Result<Self> {
+        Self::parse_with(text, path, &[])
+    }
+
+    fn parse_with(text: String, path: &Path, models: &[ModelChange]) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = Reader::new(&text, &shown);
         let root = reader.parse(&["pipeline", "model", "stage"]);
@@ -93,7 +105,7 @@ impl PipelineFile {
         if let Some(head) = head {
             file.read_head(&mut reader, &head);
         }
-        file.models = model::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")));
+        file.models = model::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")), models);
         file.stages = stage::read(&mut reader, &root, &mut file.models);
         reader.finish()?;
         file.text = text;

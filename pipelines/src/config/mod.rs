@@ -5,5 +5,5 @@ mod model;
 mod stage;
 
 pub use file::{Choice, PipelineFile};
-pub use model::ModelFile;
+pub use model::{ModelChange, ModelFile};
 pub use stage::{Crop, Earlier, StageSpec, When};

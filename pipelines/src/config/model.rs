@@ -10,7 +10,7 @@ use tapetum_models::{fuse::FuseOptions, open};
 use tapetum_runtime::{
     Error, ErrorKind, Result,
     contract::{Contract, ContractOverride},
-    settings::{Reader, Table},
+    settings::{self, Reader, Table},
 };
 
 /// A model as the pipeline file names it.
@@ -27,16 +27,53 @@ pub struct ModelFile {
     pub contract: Option<Contract>,
 }
 
-/// Reads `[model.NAME]`; relative paths are below `folder`.
-pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<ModelFile> {
-    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract"]);
-    tables.into_iter().filter_map(|(name, table)| one(reader, name, &table, folder)).collect()
+/// A file to use in place of the one that the pipeline file says: `--model NAME=FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelChange {
+    /// The model's name in the pipeline file.
+    pub name: String,
+    /// An ONNX file if it ends in `.onnx`, else a checkpoint; relative to the current folder.
+    pub path: PathBuf,
 }
 
-fn one<'t>(reader: &mut Reader<'t>, name: String, table: &Table<'t>, folder: &Path) -> Option<ModelFile> {
+/// Reads `[model.NAME]`; relative paths are below `folder`.
+pub(super) fn read<'t>(
+    reader: &mut Reader<'t>,
+    root: &Table<'t>,
+    folder: &Path,
+    changes: &[ModelChange],
+) -> Vec<ModelFile> {
+    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract"]);
+    let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
+    for change in changes.iter().filter(|c| !names.contains(&c.name.as_str())) {
+        let hint = settings::hint(&change.name, &names);
+        reader.note(root.place("model"), format!("--model: no [model.{}] in this file{hint}", change.name));
+    }
+    let change_of = |name: &str| changes.iter().rfind(|c| c.name == name);
+    tables
+        .into_iter()
+        .filter_map(|(name, table)| {
+            let change = change_of(&name);
+            one(reader, name, &table, folder, change)
+        })
+        .collect()
+}
+
+fn one<'t>(
+    reader: &mut Reader<'t>,
+    name: String,
+    table: &Table<'t>,
+    folder: &Path,
+    change: Option<&ModelChange>,
+) -> Option<ModelFile> {
     let file = reader.string(table, "file");
     let checkpoint = reader.string(table, "checkpoint");
+    let onnx = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
     let (key, path) = match (file, checkpoint) {
+        (Some(_), None) | (None, Some(_)) if change.is_some() => {
+            let path = change.map(|c| c.path.clone()).unwrap_or_default();
+            (if onnx(&path) { "file" } else { "checkpoint" }, path)
+        }
         (Some(file), None) => ("file", folder.join(file)),
         (None, Some(checkpoint)) => ("checkpoint", folder.join(checkpoint)),
         (None, None) => {
@@ -63,6 +100,10 @@ fn one<'t>(reader: &mut Reader<'t>, name: String, table: &Table<'t>, folder: &Pa
     }
     match model.read_contract() {
         Ok(contract) => model.contract = Some(contract),
+        Err(e) if !model.path.exists() => {
+            let other = format!("`--model {}=FILE` names another", model.name);
+            reader.note(table.place(key), format!("{e}; {other}"));
+        }
         Err(e) => reader.note(table.place(key), e.to_string()),
     }
     Some(model)

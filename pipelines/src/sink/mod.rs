@@ -10,6 +10,7 @@ mod json;
 mod jsonl;
 mod look;
 mod masks;
+mod mjpeg;
 mod overlay;
 mod palette;
 mod pictures;
@@ -21,6 +22,8 @@ use std::path::Path;
 use tapetum_runtime::{Error, Result};
 
 use crate::{Item, RunInfo, Summary};
+
+pub use mjpeg::MjpegVideo;
 
 /// Takes every frame's results, in order.
 pub trait Sink: Send {

@@ -14,7 +14,7 @@ use super::{Next, Opened, Source, SourceInfo, spec::Spec};
 pub const USAGE: &str = "FOLDER, GLOB or IMAGE (png, jpeg, bmp), with ?fps=N";
 
 /// Endings that are taken for pictures in a folder.
-const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "bmp"];
+pub const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "bmp"];
 
 /// Most pixels on a side; more is an error before any memory is taken.
 const MOST_SIDE: u32 = 20_000;
@@ -37,6 +37,11 @@ pub(super) fn open(spec: &str) -> Option<Opened> {
 }
 
 impl Images {
+    /// The pictures, in the order of their frames: frame `n` is read from the `n`-th.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     /// Opens a folder, a glob or a picture.
     ///
     /// # Errors

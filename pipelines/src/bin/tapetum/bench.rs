@@ -4,19 +4,27 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tapetum::config::PipelineFile;
+use tapetum::assemble::Pipeline;
+use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::executor::Outcome;
-use tapetum::{Summary, source};
+use tapetum::{Fate, Item, Restorations, Summary, source};
 use tapetum_runtime::Result;
 use tapetum_runtime::latency::Histogram;
+use tapetum_runtime::quality::Flicker;
 
 use crate::{outcome, play, print_json, table};
+
+/// Pixels that change by at most this from frame to frame count as static, in 8-bit steps: the noise of a camera.
+const STATIC: u8 = 6;
 
 /// Arguments of `tapetum bench`.
 #[derive(ClapArgs)]
 pub struct Args {
     /// The pipeline file.
     pipeline: PathBuf,
+    /// Another file for one of its models; may be given several times.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
+    models: Vec<ModelChange>,
     /// Video file, image folder or glob, or synthetic:KIND.
     #[arg(short, long, value_name = "SRC")]
     source: String,
@@ -32,16 +40,25 @@ pub struct Args {
 
 /// Nothing is written: what is measured is source, stages and executor.
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read(&args.pipeline)?;
+    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
     let info = source::open(&args.source)?.info().clone();
     let pipeline = play::load(&file, &args.engine.options(), &info, args.json)?;
     if !args.json {
         print!("{}", play::describe(&pipeline, &info));
     }
     let mut runs: Vec<Summary> = Vec::new();
+    let mut flicker = Flicker::new(STATIC);
     for n in 0..=args.runs {
         let source = source::open(&args.source)?;
-        let played: Outcome = play::play(&pipeline, source, Vec::new(), args.json)?;
+        // Looking for flicker takes time, so it is done in the run that is not measured.
+        let looks = n == 0 && file.stages.iter().any(|s| s.kind.name == "restore");
+        let mut see = |item: &Item| {
+            if looks && item.fate == Fate::Ok {
+                // Another size than the frame's is no restoration that could flicker.
+                flicker.frame(&item.frame.image, item.image_for(item.slots.len())).ok();
+            }
+        };
+        let played: Outcome = play::play_watched(&pipeline, source, Vec::new(), args.json, &mut see)?;
         outcome::verdict(&played, played.summary.frames.delivered)?;
         if played.summary.interrupted {
             break;
@@ -80,7 +97,16 @@ pub fn run(args: &Args) -> Result<()> {
                 )
             })
             .collect();
-        return print_json(&json!({"fps": rates, "stages": stages, "executor_cpu_share": share}));
+        return print_json(&json!({
+            "fps": rates,
+            "stages": stages,
+            "executor_cpu_share": share,
+            "restored": restored_json(&pipeline, &runs),
+            "flicker": flicker.report().map(|f| json!({
+                "static_threshold": STATIC, "frames": f.frames, "static_fraction": f.static_fraction,
+                "before": f.before, "after": f.after,
+            })),
+        }));
     }
     println!("\nms, all {} runs together", runs.len());
     let mut rows = vec![["stage", "runs", "p50", "p90", "p99", "max"].map(str::to_owned).to_vec()];
@@ -90,10 +116,37 @@ pub fn run(args: &Args) -> Result<()> {
         let median = rates[rates.len() / 2];
         println!("\nframes/s per run: median {median:.1}, from {least:.1} to {most:.1}");
     }
+    for (stage, done) in restorations(&pipeline, &runs) {
+        println!("{stage}: {}", outcome::spared(done));
+    }
+    if let Some(f) = flicker.report() {
+        println!(
+            "flicker where nothing moves ({:.0} % of the picture, by at most {STATIC} steps): {:.2} steps from frame to \
+             frame in, {:.2} out",
+            f.static_fraction * 100.0,
+            f.before,
+            f.after
+        );
+    }
     if let Some(share) = share {
         println!("CPU time of the executor itself (queues, bookkeeping): {:.2} %", share * 100.0);
     }
     Ok(())
+}
+
+/// What the stages that restore did, by name, in the last run: each does the same.
+fn restorations<'p>(
+    pipeline: &'p Pipeline<'_>,
+    runs: &[Summary],
+) -> impl Iterator<Item = (&'p str, Restorations)> {
+    let last = runs.last().map(|run| run.restored.clone()).unwrap_or_default();
+    let names = pipeline.info.stages.iter().map(|s| s.name.as_str());
+    names.zip(last).filter(|(_, done)| done.frames > 0)
+}
+
+fn restored_json(pipeline: &Pipeline<'_>, runs: &[Summary]) -> serde_json::Value {
+    let one = |(name, done): (&str, Restorations)| (name.to_owned(), outcome::restored_json(done));
+    restorations(pipeline, runs).map(one).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn rate(run: &Summary) -> f64 {

@@ -4,16 +4,19 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tapetum::config::{PipelineFile, StageSpec};
+use tapetum::config::{ModelChange, PipelineFile, StageSpec};
 use tapetum_runtime::Result;
 
-use crate::{print_json, table};
+use crate::{play, print_json, table};
 
 /// Arguments of `tapetum check`.
 #[derive(ClapArgs)]
 pub struct Args {
     /// The pipeline file.
     pipeline: PathBuf,
+    /// Another file for one of its models; may be given several times.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
+    models: Vec<ModelChange>,
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -21,7 +24,7 @@ pub struct Args {
 
 /// Needs no source and no engine. All mistakes are told at once.
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read(&args.pipeline)?;
+    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
     let model = |stage: &StageSpec| stage.model.map(|at| file.models[at].name.clone());
     if args.json {
         let stages: Vec<_> = file

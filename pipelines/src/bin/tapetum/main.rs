@@ -12,6 +12,7 @@ mod inspect;
 mod outcome;
 mod play;
 mod progress;
+mod restore;
 mod run;
 mod table;
 mod verify;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a pipeline on a video, images or a test pattern.
     Run(run::Args),
+    /// Restore pictures or a video with one network: dehaze, deblur.
+    Restore(restore::Args),
     /// Check a pipeline file: every mistake at once, with its place. Needs no camera, GPU or engine.
     Check(check::Args),
     /// Measure a pipeline: percentiles per stage and end to end, over repeated runs.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -2,7 +2,7 @@
 
 use tapetum::assemble::Pipeline;
 use tapetum::executor::Outcome;
-use tapetum::{Accounting, Summary};
+use tapetum::{Accounting, Restorations, Summary};
 use tapetum_runtime::latency::Histogram;
 use tapetum_runtime::{Error, ErrorKind, Result};
 
@@ -28,11 +28,39 @@ pub fn print(summary: &Summary, pipeline: &Pipeline<'_>) {
     for why in &summary.unreadable {
         println!("  unreadable: {why}");
     }
+    for (stage, done) in pipeline.info.stages.iter().zip(&summary.restored).filter(|(_, d)| d.frames > 0) {
+        println!("{}: {}", stage.name, spared(*done));
+    }
     let stamps = summary.stamps;
     if stamps.missing + stamps.backwards > 0 {
         println!("timestamps mended: {} missing, {} that went back", stamps.missing, stamps.backwards);
     }
     break_up_times(summary);
+}
+
+/// What a restoration did and was spared, in one line.
+pub fn spared(done: Restorations) -> String {
+    let tiles = done.tiles;
+    let mut out = format!("{} of {} tiles run", table::thousands(tiles.run), table::thousands(tiles.total()));
+    for (n, why) in [(tiles.sharp, "sharp"), (tiles.still, "still"), (tiles.reused, "as before")] {
+        if n > 0 {
+            out.push_str(&format!(", {} {why}", table::thousands(n)));
+        }
+    }
+    if let Some(kept) = done.mean_kept() {
+        out.push_str(&format!("; {:.1} % of the windows worked on", kept * 100.0));
+    }
+    out
+}
+
+/// The same for programs.
+pub fn restored_json(done: Restorations) -> serde_json::Value {
+    let t = done.tiles;
+    serde_json::json!({
+        "frames": done.frames,
+        "tiles": {"run": t.run, "sharp": t.sharp, "still": t.still, "reused": t.reused},
+        "mean_kept": done.mean_kept(),
+    })
 }
 
 /// A stage's row: runs and percentiles in milliseconds.

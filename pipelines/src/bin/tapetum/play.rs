@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tapetum::assemble::{self, Options, Pipeline, Progress};
-use tapetum::config::{Choice, PipelineFile};
+use tapetum::config::{Choice, ModelChange, PipelineFile};
 use tapetum::executor::{self, Outcome, Run};
 use tapetum::flow::Policy;
 use tapetum::source::{Source, SourceInfo};
@@ -45,6 +45,16 @@ fn parse_choice(text: &str) -> Result<Choice, String> {
         [only] => Choice::Exactly(only.clone()),
         _ => Choice::FirstOf(names),
     })
+}
+
+/// Reads `NAME=FILE`.
+pub fn parse_model(text: &str) -> Result<ModelChange, String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok(ModelChange { name: name.to_owned(), path: path.into() })
+        }
+        _ => Err(format!("{text:?} is not NAME=FILE")),
+    }
 }
 
 fn parse_policy(text: &str) -> Result<Policy, String> {
@@ -132,6 +142,17 @@ pub fn play(
     sinks: Vec<Box<dyn sink::Sink>>,
     quiet: bool,
 ) -> Result<Outcome> {
+    play_watched(pipeline, source, sinks, quiet, &mut |_| {})
+}
+
+/// As [`play`]; `see` is shown every frame that comes through.
+pub fn play_watched(
+    pipeline: &Pipeline<'_>,
+    source: Box<dyn Source>,
+    sinks: Vec<Box<dyn sink::Sink>>,
+    quiet: bool,
+    see: &mut dyn FnMut(&Item),
+) -> Result<Outcome> {
     let clock = Monotonic::start();
     let bar = bar(source.info(), quiet);
     let mut meter = Meter::new(pipeline, &bar);
@@ -144,6 +165,7 @@ pub fn play(
             stop: stop_flag()?,
             watch: &mut |item, counts| {
                 meter.see(item, counts.captured);
+                see(item);
             },
         },
     );
@@ -258,6 +280,6 @@ pub fn sinks(names: &[String], out: &Path, pipeline: &mut Pipeline<'_>) -> Resul
 
 /// Where something was written, for people.
 pub fn written(out: &Path) -> Vec<PathBuf> {
-    let names = ["results.jsonl", "summary.json", "report.html", "overlay.avi", "masks"];
+    let names = ["results.jsonl", "summary.json", "report.html", "overlay.avi", "masks", "restored"];
     names.iter().map(|name| out.join(name)).filter(|path| path.exists()).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use tapetum::config::PipelineFile;
+use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::source;
 use tapetum_runtime::{Error, Result};
 
@@ -14,6 +14,9 @@ use crate::{outcome, play};
 pub struct Args {
     /// The pipeline file.
     pipeline: PathBuf,
+    /// Another file for one of its models; may be given several times.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
+    models: Vec<ModelChange>,
     /// Video file, image folder or glob, or synthetic:KIND.
     #[arg(short, long, value_name = "SRC")]
     source: String,
@@ -31,7 +34,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read(&args.pipeline)?;
+    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
     let source = source::open(&args.source)?;
     let mut names = args.sinks.clone();
     if names.is_empty() {
