@@ -51,9 +51,7 @@ pub(super) fn predictor(
     window: usize,
 ) -> Result<Kept> {
     let half = channels / 2;
-    // One more axis: see [`Emit::affine`].
-    let x = e.b.reshape(&format!("{name}/x"), x, &[1, -1, channels as i64]);
-    let h = e.linear(&format!("{name}.in_conv.0"), &x, channels, channels)?;
+    let h = e.linear(&format!("{name}.in_conv.0"), x, channels, channels)?;
     let h = e.gelu(&format!("{name}.in_conv.1"), &h);
     let h = e.layer_norm(&format!("{name}.in_conv.2"), &h, channels)?;
     let u = halves(e, name, &h, channels, plane)?;
@@ -76,7 +74,7 @@ pub(super) fn predictor(
     Ok(Kept { decision, tokens, places, kinds })
 }
 
-/// `in_conv.3`, the mean of its second half, and `out_conv.0`: `u [1, H·W, C/2]` of [`predictor`].
+/// `in_conv.3`, the mean of its second half, and `out_conv.0`: `u [H·W, C/2]` of [`predictor`].
 fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> Result<String> {
     let (inner, outer) = (format!("{name}.in_conv.3"), format!("{name}.out_conv.0"));
     let (half, all) = ((channels / 2) as i64, channels as i64);
@@ -107,7 +105,7 @@ fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> 
     Ok(e.affine(&outer, h, &merged, &row))
 }
 
-/// Mean of `u [1, H·W, C]` over each window, `[windows, C]`. The cyclic shift by half a window is done on the means of
+/// Mean of `u [H·W, C]` over each window, `[windows, C]`. The cyclic shift by half a window is done on the means of
 /// half windows.
 fn window_means(
     e: &mut Emit,
