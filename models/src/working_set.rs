@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tapetum_runtime::DType;
+
 use crate::graph::infer::{Known, Presume, infer_with};
 use crate::graph::{Dim, Graph, Node};
 
@@ -9,7 +11,8 @@ use crate::graph::{Dim, Graph, Node};
 /// order) and everything kept where the network prunes; `None` if the extents of a value cannot be known.
 ///
 /// A value lives from the node that makes it to the last one that reads it; graph outputs live to the end. What only
-/// gives a value another shape makes no new one. Weights are not counted, nor what an engine needs inside a node.
+/// gives a value another shape makes no new one. Weights are not counted, nor what an engine needs inside a node, nor whole
+/// numbers: shapes and indices are few.
 pub fn working_set(graph: &Graph, inputs: &[Vec<usize>]) -> Option<u64> {
     let mut fixed = graph.inputs.clone();
     for (value, shape) in fixed.iter_mut().zip(inputs) {
@@ -57,6 +60,9 @@ fn is_view(node: &Node) -> bool {
 }
 
 fn bytes(known: &Known) -> Option<u64> {
+    if !matches!(known.dtype, DType::F16 | DType::F32 | DType::F64) {
+        return Some(0);
+    }
     let elements = known.fixed()?.into_iter().try_fold(1u64, |n, d| n.checked_mul(d as u64))?;
     elements.checked_mul(known.dtype.size() as u64)
 }

@@ -3,10 +3,13 @@
 
 mod zoo_common;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tapetum_models::checkpoint::{self, Limits, StateDict};
-use tapetum_models::graph::{Constant, Graph};
+use tapetum_models::fold::fold_all;
+use tapetum_models::graph::infer::infer;
+use tapetum_models::graph::{Constant, Graph, Node};
 use tapetum_models::onnx;
 use tapetum_models::zoo::{FAMILIES, Family, Form, InputSize, Network, Weights};
 use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource, Session};
@@ -216,13 +219,67 @@ fn a_session_does_not_remember_earlier_decisions() {
 }
 
 #[test]
-fn the_graph_has_no_control_flow_and_works_on_kept_windows_only() {
-    let graph = graph(DIM8, SIDE);
+fn the_graph_has_no_control_flow_and_blocks_work_on_kept_windows_only() {
+    let mut graph = graph(DIM8, SIDE);
     assert!(graph.nodes.iter().all(|n| !["If", "Loop", "Scan"].contains(&n.op.as_str())));
-    // Everything inside a block hangs on gathered tokens: only predictors, gathers and scatters read the map.
     let count = |op: &str| graph.nodes.iter().filter(|n| n.op == op).count();
     let blocks = 1 + 2 + 4 + 1 + 1 + 1 + 3 + 2 + 1;
     assert_eq!((count("ScatterND"), count("NonZero"), count("Softmax")), (blocks, 13, blocks));
+
+    // Everything in a block has as many rows as windows were kept, which only a run can tell. The exceptions: what puts
+    // them back into the map, and tables made of nothing but constants, which an engine makes while loading.
+    fold_all(&mut graph).unwrap();
+    let shapes = infer(&graph);
+    let mut constant: BTreeSet<&str> = graph.constants.keys().map(String::as_str).collect();
+    let mut dependent = 0;
+    for node in graph.nodes.iter().filter(|n| n.name.contains(".blocks.") && !n.name.contains("predictor")) {
+        if node.inputs.iter().all(|i| constant.contains(i.as_str())) {
+            constant.extend(node.outputs.iter().map(String::as_str));
+            continue;
+        }
+        let known = shapes.get(node.output()).unwrap_or_else(|| panic!("{}: shape not known", node.name));
+        let rows = known.dims[0].fixed();
+        assert_eq!(rows.is_some(), node.is("ScatterND"), "{} {} {rows:?}", node.op, node.name);
+        dependent += usize::from(rows.is_none());
+    }
+    assert!(dependent > 40 * blocks, "{dependent} nodes in {blocks} blocks");
+
+    // So with nothing kept, what multiplies is in the predictors and between the layers.
+    let left = |n: &&Node| n.is("MatMul") || n.is("Gemm") || n.is("Conv") || n.is("ConvTranspose");
+    let fixed = |n: &&Node| shapes[n.output()].fixed().is_some();
+    let layers = ["score_predictor", "input_proj", "dowsample", "upsample", "output_proj"];
+    for node in graph.nodes.iter().filter(left).filter(fixed) {
+        assert!(layers.iter().any(|l| node.name.contains(l)), "{} {}", node.op, node.name);
+    }
+}
+
+#[test]
+fn without_pruning_the_result_is_that_of_all_windows_kept() {
+    for size in [SIDE, InputSize::Dynamic] {
+        let mut kept = graph(DIM8, size);
+        shift(&mut kept, "score_predictor.out_conv.4.bias", &[1e4, -1e4]);
+        let state = open(DIM8);
+        let network = recognise(&state).without_pruning().expect("LMD-ViT prunes");
+        let mut weights = Weights::Checkpoint(state);
+        let dense = network.build(&mut weights, size).unwrap();
+        weights.finish().unwrap();
+        for op in ["ScatterND", "NonZero", "GatherND"] {
+            assert!(dense.nodes.iter().all(|n| n.op != op), "{op}");
+        }
+        let ports = network.contract(size);
+        let names: Vec<&str> = dense.outputs.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!((names.as_slice(), ports.outputs.len()), (&["restored", "gate"][..], 2));
+        assert!(network.description().details.contains(&("pruning", "none".into())));
+
+        let image = image(128, if size == SIDE { 128 } else { 256 }, 6);
+        for backend in engines() {
+            let [kept, dense] = [&kept, &dense].map(|g| run(backend, g, &image));
+            assert!(kept[2..].iter().all(|d| d.f32s().unwrap().iter().all(|&v| v == 1.0)));
+            for (kept, dense) in kept.iter().zip(&dense) {
+                assert!(error(dense, kept) <= 2e-6, "{size:?} on {}", backend.name());
+            }
+        }
+    }
 }
 
 #[test]

@@ -76,6 +76,12 @@ pub trait Network {
     /// How the input is made and what the outputs mean, unless the user says otherwise.
     fn contract(&self, size: InputSize) -> Ports;
 
+    /// The same network computing everything, if it is one that leaves out what its input does not need: to measure
+    /// against, and for what cannot gather and scatter.
+    fn without_pruning(&self) -> Option<Box<dyn Network>> {
+        None
+    }
+
     /// Builds the graph in the form the weights are in, taking every tensor by its checkpoint name. Nodes and
     /// constants carry the checkpoint's names.
     ///

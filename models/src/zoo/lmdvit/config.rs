@@ -88,6 +88,14 @@ impl Config {
         (0..9).flat_map(of_layer).collect()
     }
 
+    /// Names of the predictors in execution order: blocks 0 and 1 of every layer have one.
+    pub fn predictors(&self) -> impl Iterator<Item = String> + use<'_> {
+        let of_layer = |(&(layer, ..), &depth): (&(&'static str, usize, usize), &usize)| {
+            (0..depth.min(2)).map(move |i| format!("{layer}.blocks.{i}.score_predictor"))
+        };
+        LAYERS.iter().zip(&self.depths).flat_map(of_layer)
+    }
+
     /// The published name, or the sizes in words.
     pub fn variant(&self) -> String {
         let published = PUBLISHED.iter().find(|(_, c)| c == self);
@@ -99,7 +107,6 @@ impl Config {
 
     /// Everything that was inferred, in words.
     pub fn details(&self) -> Vec<(&'static str, String)> {
-        let predictors: usize = self.depths.iter().map(|&d| d.min(2)).sum();
         vec![
             ("width", self.embed.to_string()),
             ("window", self.window.to_string()),
@@ -107,7 +114,7 @@ impl Config {
             ("heads", joined(&self.heads)),
             ("mlp_ratio", self.mlp_ratio.to_string()),
             ("modulator", if self.modulator { "decoder" } else { "none" }.into()),
-            ("predictors", predictors.to_string()),
+            ("predictors", self.predictors().count().to_string()),
         ]
     }
 }

@@ -1,6 +1,6 @@
-//! The layers that LMD-ViT is made of, on tokens `[M, C]`.
+//! The layers that LMD-ViT is made of, on tokens `[.., C]`.
 
-use tapetum_runtime::Result;
+use tapetum_runtime::{Result, Tensor};
 
 use crate::graph::{Attr, Builder};
 use crate::zoo::Weights;
@@ -19,16 +19,28 @@ impl Emit<'_> {
         Ok(self.b.param(name, tensor))
     }
 
-    /// `x · Wᵀ + b` for `x [M, c_in]`, stored as `name.weight [c_out, c_in]` and `name.bias`.
+    /// `x · Wᵀ + b` for `x [.., c_in]`, stored as `name.weight [c_out, c_in]` and `name.bias`.
     pub fn linear(&mut self, name: &str, x: &str, c_in: usize, c_out: usize) -> Result<String> {
-        let weight = self.param(&format!("{name}.weight"), &[c_out, c_in])?;
+        let weight = self.matrix(&format!("{name}.weight"), c_in, c_out)?;
         let bias = self.param(&format!("{name}.bias"), &[c_out])?;
-        Ok(self.gemm(name, x, &weight, &bias))
+        Ok(self.affine(name, x, &weight, &bias))
     }
 
-    /// `x · Wᵀ + b` of values; `b` broadcasts to `[M, c_out]`.
-    pub fn gemm(&mut self, name: &str, x: &str, weight: &str, bias: &str) -> String {
-        self.b.op("Gemm", name, &[x, weight, bias], &[("transB", Attr::Int(1))])
+    /// `x · W + b` of values; `b` broadcasts.
+    ///
+    /// ONNX Runtime makes a Gemm of this where `x` has two axes, which fills its result with the bias first, and leaves
+    /// it as it is on three, where a GELU takes the sum along row by row. Wide rows gain by three axes, narrow ones lose.
+    pub fn affine(&mut self, name: &str, x: &str, weight: &str, bias: &str) -> String {
+        let product = self.b.binary("MatMul", &format!("{name}/product"), x, weight);
+        self.b.binary("Add", name, &product, bias)
+    }
+
+    /// Takes the matrix `name [c_out, c_in]` and stores it as MatMul wants it, `[c_in, c_out]`.
+    pub fn matrix(&mut self, name: &str, c_in: usize, c_out: usize) -> Result<String> {
+        let stored = self.w.take(name, &[c_out, c_in])?;
+        let values = stored.f32s()?;
+        let turned = (0..c_in * c_out).map(|at| values[at % c_out * c_in + at / c_out]).collect();
+        Ok(self.b.param(name, Tensor::new(&[c_in, c_out], turned)?))
     }
 
     /// LayerNorm over the last axis, stored as `name.{weight, bias} [channels]`.

@@ -12,15 +12,19 @@
 //! | [`predictor`] | which windows are kept |
 //! | [`attention`] | window attention with relative position bias and shift mask |
 //! | [`mlp`] | the feed-forward part with its depthwise convolution inside the window |
-//! | [`network`] | blocks, layers and the U |
+//! | [`windows`] | the windows that blocks work on: kept ones gathered and scattered, or all |
+//! | [`block`] | a transformer block |
+//! | [`network`] | layers and the U |
 
 mod attention;
+mod block;
 mod config;
 mod emit;
 mod mlp;
 mod network;
 mod plane;
 mod predictor;
+mod windows;
 
 use tapetum_runtime::contract::{OutputKind, PadRule, ResizeRule};
 use tapetum_runtime::{Error, Result};
@@ -54,25 +58,32 @@ impl Family for LmdVitFamily {
         let (_, config) = found.ok_or_else(|| {
             Error::config(format!("lmdvit has no variant {name:?}; there are {}", self.variants().join(", ")))
         })?;
-        Ok(Box::new(Deblur(config.clone())))
+        Ok(Box::new(Deblur { config: config.clone(), prune: true }))
     }
 
     fn recognise(&self, state: &StateDict) -> Result<Option<Box<dyn Network>>> {
         let config = config::infer(state).map_err(|e| e.at("lmdvit"))?;
-        Ok(config.map(|c| Box::new(Deblur(c)) as Box<dyn Network>))
+        Ok(config.map(|config| Box::new(Deblur { config, prune: true }) as Box<dyn Network>))
     }
 }
 
 /// One LMD-ViT.
-struct Deblur(Config);
+struct Deblur {
+    config: Config,
+    prune: bool,
+}
 
 impl Network for Deblur {
     fn description(&self) -> Description {
+        let mut details = self.config.details();
+        if !self.prune {
+            details.push(("pruning", "none".into()));
+        }
         Description {
             network: LmdVitFamily.name(),
-            variant: self.0.variant(),
+            variant: self.config.variant(),
             form: Form::Deployment,
-            details: self.0.details(),
+            details,
         }
     }
 
@@ -81,7 +92,7 @@ impl Network for Deblur {
     }
 
     fn size_rule(&self) -> SizeRule {
-        let multiple = self.0.multiple();
+        let multiple = self.config.multiple();
         SizeRule { fixed_multiple: multiple, dynamic_multiple: multiple, min: multiple, batch: Some(1) }
     }
 
@@ -89,15 +100,25 @@ impl Network for Deblur {
         let rule = self.size_rule();
         let pad = PadRule::ZeroCentred { multiple: rule.dynamic_multiple };
         let mut outputs = vec![contract::restored(), contract::output("gate", OutputKind::Aux)];
-        for (i, (stride, shift)) in self.0.decisions().into_iter().enumerate() {
+        let decisions = if self.prune { self.config.decisions() } else { Vec::new() };
+        for (i, (stride, shift)) in decisions.into_iter().enumerate() {
             outputs.push(contract::output(&format!("decision_{i}"), OutputKind::Decision { stride, shift }));
         }
         Ports { input: contract::rgb(size, &rule, ResizeRule::None, pad), outputs }
     }
 
+    fn without_pruning(&self) -> Option<Box<dyn Network>> {
+        Some(Box::new(Self { config: self.config.clone(), prune: false }))
+    }
+
     fn build(&self, weights: &mut Weights, size: InputSize) -> Result<Graph> {
         let rule = self.size_rule();
         blocks::check_size("LMD-ViT", &rule, size)?;
-        network::build(&self.0, weights, size, rule)
+        if !self.prune {
+            for predictor in self.config.predictors() {
+                weights.ignore_prefix(&format!("{predictor}."), "every window is computed");
+            }
+        }
+        network::build(&self.config, self.prune, weights, size, rule)
     }
 }

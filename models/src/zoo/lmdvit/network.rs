@@ -1,13 +1,13 @@
-//! Blocks, layers and the U.
+//! Layers and the U.
 
-use tapetum_runtime::Result;
+use tapetum_runtime::{DType, Result, Tensor};
 
-use super::attention::{Attention, attention};
+use super::block::{Sizes, transformer};
 use super::config::{Config, LAYERS};
 use super::emit::Emit;
-use super::mlp::mlp;
 use super::plane::{Grid, Part, Plane};
-use super::predictor::{Kept, predictor};
+use super::predictor::predictor;
+use super::windows::Windows;
 use crate::graph::{Attr, Builder, Conv2d, Dim, Graph};
 use crate::zoo::blocks::{ConvShape, conv};
 use crate::zoo::{InputSize, SizeRule, Weights};
@@ -18,10 +18,17 @@ const LEAK: f32 = 0.01;
 const GATE_FLOOR: f32 = 0.1;
 
 /// Builds the network. Input `image [1, 3, H, W]`, outputs `restored [1, 3, H, W]`, `gate [1, 1, H, W]` and one
-/// `decision_i [1, 1, H/s, W/s]` (1 = window kept) per predictor in execution order.
-pub(super) fn build(config: &Config, w: &mut Weights, size: InputSize, rule: SizeRule) -> Result<Graph> {
-    let mut net =
-        Net { e: Emit { b: Builder::new("lmdvit"), w }, config, stages: Vec::new(), decisions: Vec::new() };
+/// `decision_i [1, 1, H/s, W/s]` (1 = window kept) per predictor in execution order. Without `prune` every window is
+/// computed: there are no predictors and no decisions.
+pub(super) fn build(
+    config: &Config,
+    prune: bool,
+    w: &mut Weights,
+    size: InputSize,
+    rule: SizeRule,
+) -> Result<Graph> {
+    let e = Emit { b: Builder::new("lmdvit"), w };
+    let mut net = Net { e, config, prune, stages: Vec::new(), decisions: Vec::new() };
     let dims = size.image_dims(&rule);
     let image = net.e.b.input("image", dims.clone());
     net.stages(&image, size, &dims)?;
@@ -54,6 +61,7 @@ struct Stage {
 struct Net<'a> {
     e: Emit<'a>,
     config: &'a Config,
+    prune: bool,
     stages: Vec<Stage>,
     /// Each predictor's decision, with its extents.
     decisions: Vec<(String, [Dim; 2])>,
@@ -76,39 +84,41 @@ impl Net<'_> {
     /// Adds layer `i` of [`LAYERS`] on tokens `x`. Blocks of the same parity share one decision.
     fn layer(&mut self, i: usize, x: &str) -> Result<String> {
         let (layer, level, _) = LAYERS[i];
-        let (width, window) = (self.config.width(i), self.config.window);
-        let mut kept: [Option<Kept>; 2] = [None, None];
+        let mut windows: [Option<Windows>; 2] = [None, None];
         let mut x = x.to_owned();
         for block in 0..self.config.depths[i] {
             let name = format!("{layer}.blocks.{block}");
-            let stage = &self.stages[level];
             let parity = block % 2;
-            let kept = match &mut kept[parity] {
-                Some(kept) => kept,
-                none => {
-                    let predictor_name = format!("{name}.score_predictor");
-                    let grid = &stage.grids[parity];
-                    let made =
-                        predictor(&mut self.e, &predictor_name, &x, width, &stage.plane, grid, window)?;
-                    let parts = [Part::Just(1), Part::Just(1), Part::Rows(window), Part::Cols(window)];
-                    let map = format!("{predictor_name}/map");
-                    let map = stage.plane.reshape(&mut self.e, &map, &made.decision, &parts);
-                    let to_float = [("to", Attr::Int(1))];
-                    let map = self.e.b.op("Cast", &format!("{predictor_name}/output"), &[&map], &to_float);
-                    self.decisions.push((map, stage.plane.dims(window)));
-                    none.insert(made)
-                }
+            let windows = match &mut windows[parity] {
+                Some(windows) => windows,
+                none => none.insert(self.windows(&name, i, parity, &x)?),
             };
-            let modulated = self.config.modulator && layer.starts_with("decoder");
-            let sizes = Attention {
-                channels: width,
+            let sizes = Sizes {
+                channels: self.config.width(i),
                 heads: self.config.heads[i],
-                window,
-                kinds: kept.kinds.as_deref(),
+                window: self.config.window,
+                mlp_ratio: self.config.mlp_ratio,
+                modulated: self.config.modulator && layer.starts_with("decoder"),
             };
-            x = block_on_kept(&mut self.e, &name, &x, kept, sizes, self.config.mlp_ratio, modulated)?;
+            x = transformer(&mut self.e, &name, &x, windows, &self.stages[level].plane, sizes)?;
         }
         Ok(x)
+    }
+
+    /// The windows that `block` of layer `i` and its followers of the same parity work on.
+    fn windows(&mut self, block: &str, i: usize, parity: usize, x: &str) -> Result<Windows> {
+        let (width, window, stage) = (self.config.width(i), self.config.window, &self.stages[LAYERS[i].1]);
+        let grid = &stage.grids[parity];
+        if !self.prune {
+            return Ok(Windows::all(grid, window));
+        }
+        let name = format!("{block}.score_predictor");
+        let made = predictor(&mut self.e, &name, x, width, &stage.plane, grid, window)?;
+        let parts = [Part::Just(1), Part::Just(1), Part::Rows(window), Part::Cols(window)];
+        let map = stage.plane.reshape(&mut self.e, &format!("{name}/map"), &made.decision, &parts);
+        let map = self.e.b.cast(&format!("{name}/output"), &map, DType::F32);
+        self.decisions.push((map, stage.plane.dims(window)));
+        Ok(Windows::Kept(made))
     }
 
     fn conv3(&mut self, name: &str, x: &str, c_in: usize, c_out: usize) -> Result<String> {
@@ -134,15 +144,25 @@ impl Net<'_> {
     }
 
     /// Doubles the resolution before decoder layer `i` and puts the encoder's tokens beside it.
+    ///
+    /// A transposed convolution whose step is its kernel's size makes 2 × 2 tokens of each by one matrix, on tokens.
     fn up(&mut self, i: usize, x: &str, skip: &str) -> Result<String> {
         let (c_in, c_out) = (self.config.width(4 + i), self.config.width(5 + i) / 2);
         let name = format!("upsample_{i}.deconv.0");
-        let image = self.stages[4 - i].plane.to_image(&mut self.e, &format!("{name}/image"), x, c_in);
-        let weight = self.e.param(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
+        // [C_in, C_out, 2, 2] → [C_in, 2 · 2 · C_out]
+        let weight = self.e.w.take(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
+        let values = weight.f32s()?;
+        let place = |at: usize| at / (4 * c_out) * 4 * c_out + at % c_out * 4 + at / c_out % 4;
+        let turned = (0..values.len()).map(|at| values[place(at)]).collect();
+        let weight = self.e.b.param(&format!("{name}.weight"), Tensor::new(&[c_in, 4 * c_out], turned)?);
         let bias = self.e.param(&format!("{name}.bias"), &[c_out])?;
-        let attrs = [("kernel_shape", Attr::Ints(vec![2, 2])), ("strides", Attr::Ints(vec![2, 2]))];
-        let x = self.e.b.op("ConvTranspose", &name, &[&image, &weight, &bias], &attrs);
-        let x = self.tokens(&name, &x, c_out);
+
+        let x = self.e.b.binary("MatMul", &format!("{name}/fours"), x, &weight);
+        let pairs = [Part::Rows(1), Part::Cols(1), Part::Just(2), Part::Just(2 * c_out as i64)];
+        let x = self.stages[4 - i].plane.reshape(&mut self.e, &format!("{name}/pairs"), &x, &pairs);
+        let x = self.e.b.transpose(&format!("{name}/lines"), &x, &[0, 2, 1, 3]);
+        let x = self.e.b.reshape(&format!("{name}/tokens"), &x, &[-1, c_out as i64]);
+        let x = self.e.b.binary("Add", &name, &x, &bias);
         Ok(self.e.b.concat(&format!("decoderlayer_{i}/input"), &[&x, skip], 1))
     }
 
@@ -167,32 +187,4 @@ impl Net<'_> {
         }
         self.e.b.finish()
     }
-}
-
-/// One transformer block on the kept windows of tokens `x [H·W, C]`; the others stay as they are.
-fn block_on_kept(
-    e: &mut Emit,
-    name: &str,
-    x: &str,
-    kept: &Kept,
-    sizes: Attention,
-    mlp_ratio: usize,
-    modulated: bool,
-) -> Result<String> {
-    let (channels, window) = (sizes.channels, sizes.window);
-    let s = e.gather(&format!("{name}/gathered"), x, &kept.tokens);
-    let mut a = e.layer_norm(&format!("{name}.norm1"), &s, channels)?;
-    if modulated {
-        let (tokens, c) = ((window * window) as i64, channels as i64);
-        let modulator = e.param(&format!("{name}.modulator.weight"), &[window * window, channels])?;
-        let windows = e.b.reshape(&format!("{name}.modulator/windows"), &a, &[-1, tokens, c]);
-        let sum = e.b.binary("Add", &format!("{name}.modulator"), &windows, &modulator);
-        a = e.b.reshape(&format!("{name}.modulator/tokens"), &sum, &[-1, c]);
-    }
-    let a = attention(e, &format!("{name}.attn"), &a, sizes)?;
-    let z = e.b.binary("Add", &format!("{name}/attended"), &s, &a);
-    let m = e.layer_norm(&format!("{name}.norm2"), &z, channels)?;
-    let m = mlp(e, &format!("{name}.mlp"), &m, channels, channels * mlp_ratio, window)?;
-    let z = e.b.binary("Add", &format!("{name}/worked"), &z, &m);
-    Ok(e.b.op("ScatterND", name, &[x, &kept.places, &z], &[]))
 }

@@ -1,7 +1,7 @@
 //! A feature map as tokens `[H·W, C]`, and which of them each window has.
 //!
-//! Windows are never laid out in memory: a table `[windows, window²]` of token numbers, with the cyclic shift worked
-//! in, says which tokens to gather for a window and where to put the results.
+//! Kept windows are gathered through a table `[windows, window²]` of token numbers, with the cyclic shift worked in, which
+//! also says where to put the results.
 
 use tapetum_runtime::{Result, Tensor};
 
@@ -129,6 +129,17 @@ impl Plane {
         let kinds = e.b.binary("Add", &format!("{name}/kind"), &row, &col);
         e.b.reshape(&format!("{name}/kinds"), &kinds, &[-1])
     }
+}
+
+/// The map `x [rows, cols, C]` rolled by `by` up and left; by `-by` down and right if negative.
+pub(super) fn roll(e: &mut Emit, name: &str, x: &str, by: i64) -> String {
+    let mut x = x.to_owned();
+    for axis in 0..2 {
+        let rest = e.b.slice(&format!("{name}/rest_{axis}"), &x, axis, by, i64::MAX);
+        let first = e.b.slice(&format!("{name}/first_{axis}"), &x, axis, 0, by);
+        x = e.b.concat(&format!("{name}/axis_{axis}"), &[&rest, &first], axis);
+    }
+    x
 }
 
 /// One extent of a reshaped plane.

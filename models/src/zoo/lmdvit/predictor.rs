@@ -3,15 +3,15 @@
 use tapetum_runtime::Result;
 
 use super::emit::Emit;
-use super::plane::{Grid, Part, Plane};
+use super::plane::{Grid, Part, Plane, roll};
 
 /// The decision of one predictor.
 pub(super) struct Kept {
     /// Per window 1 (kept) or 0, `[windows]`.
     pub decision: String,
-    /// Token numbers of the kept windows, `[kept · window²]`.
+    /// Token numbers of the kept windows, `[kept, window²]`.
     pub tokens: String,
-    /// The same as `[kept · window², 1]`, as ScatterND wants it.
+    /// The same as `[kept, window², 1]`, as ScatterND wants it.
     pub places: String,
     /// Kinds of the kept windows (see [`Grid::kinds`]), `[kept]`.
     pub kinds: Option<String>,
@@ -69,26 +69,25 @@ pub(super) fn predictor(
     let axis = e.b.ints(&[0]);
     let kept = e.b.binary("Squeeze", &format!("{name}/kept"), &kept, &axis);
     let tokens = e.gather(&format!("{name}/windows"), &grid.tokens, &kept);
-    let tokens = e.b.reshape(&format!("{name}/tokens"), &tokens, &[-1]);
-    let places = e.b.reshape(&format!("{name}/places"), &tokens, &[-1, 1]);
+    let places = e.b.reshape(&format!("{name}/places"), &tokens, &[-1, (window * window) as i64, 1]);
     let kinds = grid.kinds.as_ref().map(|kinds| e.gather(&format!("{name}/kinds"), kinds, &kept));
     Ok(Kept { decision, tokens, places, kinds })
 }
 
-/// `in_conv.3`, the mean of its second half, and `out_conv.0`: `u` of [`predictor`].
+/// `in_conv.3`, the mean of its second half, and `out_conv.0`: `u [H·W, C/2]` of [`predictor`].
 fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> Result<String> {
     let (inner, outer) = (format!("{name}.in_conv.3"), format!("{name}.out_conv.0"));
     let (half, all) = ((channels / 2) as i64, channels as i64);
-    let w3 = e.param(&format!("{inner}.weight"), &[channels, channels])?;
+    let w3 = e.matrix(&format!("{inner}.weight"), channels, channels)?;
     let b3 = e.param(&format!("{inner}.bias"), &[channels])?;
-    let w0 = e.param(&format!("{outer}.weight"), &[channels / 2, channels])?;
+    let w0 = e.matrix(&format!("{outer}.weight"), channels, channels / 2)?;
     let b0 = e.param(&format!("{outer}.bias"), &[channels / 2])?;
-    let first_w = e.b.slice(&format!("{inner}/first.weight"), &w3, 0, 0, half);
+    let first_w = e.b.slice(&format!("{inner}/first.weight"), &w3, 1, 0, half);
     let first_b = e.b.slice(&format!("{inner}/first.bias"), &b3, 0, 0, half);
-    let second_w = e.b.slice(&format!("{inner}/second.weight"), &w3, 0, half, all);
+    let second_w = e.b.slice(&format!("{inner}/second.weight"), &w3, 1, half, all);
     let second_b = e.b.slice(&format!("{inner}/second.bias"), &b3, 0, half, all);
-    let on_first = e.b.slice(&format!("{outer}/on_first"), &w0, 1, 0, half);
-    let on_second = e.b.slice(&format!("{outer}/on_second"), &w0, 1, half, all);
+    let on_first = e.b.slice(&format!("{outer}/on_first"), &w0, 0, 0, half);
+    let on_second = e.b.slice(&format!("{outer}/on_second"), &w0, 0, half, all);
 
     // In two steps: a sum over all tokens at once would lose digits.
     let lines =
@@ -96,13 +95,14 @@ fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> 
     let column = e.mean(&format!("{name}/column_mean"), &lines, 0);
     let mean = e.mean(&format!("{name}/mean"), &column, 0);
     let mean = e.b.reshape(&format!("{name}/mean/row"), &mean, &[1, all]);
-    let second = e.gemm(&format!("{inner}/second"), &mean, &second_w, &second_b);
+    let second = e.affine(&format!("{inner}/second"), &mean, &second_w, &second_b);
 
     let first_b = e.b.reshape(&format!("{inner}/first.bias/row"), &first_b, &[1, half]);
-    let constant = e.gemm(&format!("{outer}/constant"), &first_b, &on_first, &b0);
-    let row = e.gemm(&format!("{outer}/row"), &second, &on_second, &constant);
-    let merged = e.b.binary("MatMul", &format!("{outer}/merged"), &on_first, &first_w);
-    Ok(e.gemm(&outer, h, &merged, &row))
+    let constant = e.affine(&format!("{outer}/constant"), &first_b, &on_first, &b0);
+    let row = e.affine(&format!("{outer}/row"), &second, &on_second, &constant);
+    let row = e.b.reshape(&format!("{outer}/bias"), &row, &[half]);
+    let merged = e.b.binary("MatMul", &format!("{outer}/merged"), &first_w, &on_first);
+    Ok(e.affine(&outer, h, &merged, &row))
 }
 
 /// Mean of `u [H·W, C]` over each window, `[windows, C]`. The cyclic shift by half a window is done on the means of
@@ -118,8 +118,13 @@ fn window_means(
 ) -> String {
     let half = window / 2;
     let cells = mean_of_blocks(e, &format!("{name}/cells"), u, channels, plane, 1, half);
-    let cells =
-        if shifted { roll(e, &format!("{name}/rolled"), &cells, channels, plane, half) } else { cells };
+    let cells = if shifted {
+        let map = [Part::Rows(half), Part::Cols(half), Part::Just(channels as i64)];
+        let map = plane.reshape(e, &format!("{name}/rolled/map"), &cells, &map);
+        roll(e, &format!("{name}/rolled"), &map, 1)
+    } else {
+        cells
+    };
     mean_of_blocks(e, &format!("{name}/window_means"), &cells, channels, plane, half, 2)
 }
 
@@ -139,16 +144,4 @@ fn mean_of_blocks(
     let x = e.mean(&format!("{name}/vertical"), &x, 1);
     let x = e.b.reshape(&format!("{name}/wide"), &x, &[-1, side as i64, channels as i64]);
     e.mean(name, &x, 1)
-}
-
-/// Rolls the map of half windows by one cell up and left.
-fn roll(e: &mut Emit, name: &str, cells: &str, channels: usize, plane: &Plane, half: usize) -> String {
-    let parts = [Part::Rows(half), Part::Cols(half), Part::Just(channels as i64)];
-    let mut x = plane.reshape(e, &format!("{name}/map"), cells, &parts);
-    for axis in 0..2 {
-        let rest = e.b.slice(&format!("{name}/rest_{axis}"), &x, axis, 1, i64::MAX);
-        let first = e.b.slice(&format!("{name}/first_{axis}"), &x, axis, 0, 1);
-        x = e.b.concat(&format!("{name}/axis_{axis}"), &[&rest, &first], axis);
-    }
-    x
 }

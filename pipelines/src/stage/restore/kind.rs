@@ -16,7 +16,7 @@ use crate::{
 ///
 /// | key | meaning |
 /// |---|---|
-/// | `memory_mib` | most memory for the network's values, per worker (1024): larger pictures are restored in tiles |
+/// | `memory_mib` | most memory for a run of the network, per worker (1024): larger pictures are restored in tiles |
 /// | `tile`, `overlap` | tiles of this side always, pixels that neighbours have in common (64, at most a quarter) |
 /// | `skip_sharp` | tiles whose Laplacian has at least this variance stay as they are |
 /// | `skip_still` | tiles of which no 8×8 block changed by more than this since the frame before stay as they are |

@@ -38,7 +38,7 @@ pub struct Args {
     /// Write input and result (and the truth, if it is there) beside each other.
     #[arg(long)]
     side_by_side: bool,
-    /// Most memory for the network's values, in MiB; larger pictures are restored in tiles. [default: 1024]
+    /// Most memory for a run of the network, in MiB; larger pictures are restored in tiles. [default: 1024]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     memory_mib: Option<u32>,
     /// Restore in tiles of this side, in pixels.
