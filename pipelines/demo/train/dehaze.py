@@ -5,8 +5,9 @@
     python dehaze.py pictures                         the held-back pairs and the clip in pipelines/demo/haze
 
 Needs torch, safetensors, numpy, opencv-python-headless and, to measure, scikit-image. The five branches of the
-detail-enhanced convolutions are trained as such, but run as the one 3x3 convolution that they are together. The schedule
-is a cosine over the wall time, so the weights cannot be had again bit for bit; the scenes can, each being its seed.
+detail-enhanced convolutions are trained as such, but run as the one 3x3 convolution that they are together. The
+schedule is a cosine over the wall time, so the weights cannot be had again bit for bit; the scenes can, each being its
+seed.
 """
 import argparse
 import copy
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from scenes import KINDS, SKY, haze, noise, scene, to_u8
+from scenes import KINDS, haze, noise, scene, to_u8
 
 DEMO = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(DEMO.parents[1] / "tests/peers"))
@@ -35,11 +36,12 @@ WIDTH, HEIGHT = 320, 240
 PHASES = ((0.5, 64, 8), (0.88, 96, 6), (1.0, 144, 4))
 RATE, WARM_UP, AVERAGE = 1e-3, 100, 0.998
 DetailConv.merged = True
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 # -------------------------------------------------------------------------------------------------------------- data
 
-def eyes() -> tuple[np.ndarray, np.ndarray]:
+def eyes() -> Pair:
     """Frames of the demo clip, whose depth is made up, so that grey and dark pictures are seen too."""
     video = cv2.VideoCapture(str(DEMO / "dev_a.mp4"))
     rng = np.random.default_rng(TRAINING)
@@ -52,7 +54,7 @@ def eyes() -> tuple[np.ndarray, np.ndarray]:
     return np.stack(pictures), np.stack(depths)
 
 
-def training_set(work: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+def training_set(work: pathlib.Path) -> Pair:
     """u8 `[N, H, W, 3]` and f16 `[N, H, W]`, kept in `work`."""
     file = work / "scenes.npz"
     if not file.exists():
@@ -66,7 +68,7 @@ def training_set(work: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     return stored["pictures"], stored["depths"]
 
 
-def crop(rng: np.random.Generator, pictures: np.ndarray, depths: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def crop(rng: np.random.Generator, pictures: np.ndarray, depths: np.ndarray, side: int) -> Pair:
     """A hazy and a clear crop `[side, side, 3]`, 0..1; the hazy one rounded to 8 bits, as a camera's frame is."""
     n = rng.integers(len(pictures))
     wide = min(int(side * rng.choice([1.0, 1.0, 1.5])), HEIGHT)
@@ -85,7 +87,7 @@ def crop(rng: np.random.Generator, pictures: np.ndarray, depths: np.ndarray, sid
     return to_u8(hazy).astype(np.float32) / 255, clear
 
 
-def held_back(first: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def held_back(first: int, count: int) -> list[Pair]:
     """Hazy and clear pictures, u8, of scenes that were not trained on, the kinds in turn."""
     pairs = []
     for seed in range(first, first + count):
@@ -155,7 +157,8 @@ def train(work: pathlib.Path, minutes: float, seed: int) -> None:
         if progress - said > 0.04 or step == 20:
             said = progress
             got = np.mean([psnr(restore(average, hazy), clear) for hazy, clear in validation])
-            print(f"{progress:.2f} step {step} crops {seen} loss {loss_mean:.4f} rate {rate:.1e} psnr {got:.2f}", flush=True)
+            at = f"{progress:.2f} step {step} crops {seen}"
+            print(f"{at} loss {loss_mean:.4f} rate {rate:.1e} psnr {got:.2f}", flush=True)
             save(average, {})
     took = (time.time() - start) / 60
     save(average, {"steps": str(step), "crops": str(seen), "minutes": f"{took:.1f}"})
@@ -182,7 +185,7 @@ def ssim(got: np.ndarray, wanted: np.ndarray) -> float:
                                  use_sample_covariance=False)
 
 
-def video_pairs(path: pathlib.Path, count: int = 24, every: int = 10) -> list[tuple[np.ndarray, np.ndarray]]:
+def video_pairs(path: pathlib.Path, count: int = 24, every: int = 10) -> list[Pair]:
     """Frames of a real video behind haze over a plane that recedes from the bottom to the top."""
     video, pairs = cv2.VideoCapture(str(path)), []
     for n in range(count * every):

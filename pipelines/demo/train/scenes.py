@@ -3,8 +3,6 @@
 A scene is a function of its seed: streets, hills, rooms, and heaps of overlapping leaves. Pictures are RGB 0..1
 `[H, W, 3]`; depths `[H, W]` count in the range of sight (0 at the camera, 1 far away, the sky a little beyond).
 """
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
@@ -12,7 +10,6 @@ Array = np.ndarray
 Rng = np.random.Generator
 SKY = 1.1
 NEAR = 0.02
-KINDS = ("street", "hills", "room", "leaves")
 
 
 def noise(rng: Rng, h: int, w: int, coarse: int = 3, octaves: int = 5, falloff: float = 0.6) -> Array:
@@ -30,7 +27,8 @@ def noise(rng: Rng, h: int, w: int, coarse: int = 3, octaves: int = 5, falloff: 
 def colour(rng: Rng, low: float = 0.1, high: float = 0.85, vivid: float = 0.5) -> Array:
     """A colour of random brightness and saturation."""
     grey = rng.uniform(low, high)
-    return np.clip(grey + vivid * rng.uniform(0, 1) ** 2 * rng.uniform(-grey, 1 - grey, 3), 0.02, 0.98).astype(np.float32)
+    tint = vivid * rng.uniform(0, 1) ** 2 * rng.uniform(-grey, 1 - grey, 3)
+    return np.clip(grey + tint, 0.02, 0.98).astype(np.float32)
 
 
 def texture(rng: Rng, base: Array, rough: float | None = None, size: int = 160) -> Array:
@@ -235,7 +233,10 @@ def room(rng: Rng, h: int, w: int) -> Canvas:
     canvas = Canvas(rng, h, w, rng.uniform(0.35, 0.65))
     left, right, up, down, back = *(rng.uniform(0.12, 0.4, 2)), *(rng.uniform(0.1, 0.25, 2)), rng.uniform(0.4, 0.95)
     wall, n = colour(rng, 0.2, 0.9, 0.5), NEAR
-    surface: Callable[[], Array] = lambda: texture(rng, wall * rng.uniform(0.7, 1.1), rng.uniform(0.02, 0.12))
+
+    def surface() -> Array:
+        return texture(rng, wall * rng.uniform(0.7, 1.1), rng.uniform(0.02, 0.12))
+
     canvas.quad(np.array([[-left, -up, back], [right, -up, back], [right, down, back], [-left, down, back]]), surface())
     canvas.quad(np.array([[-left, -up, n], [-left, -up, back], [-left, down, back], [-left, down, n]]), surface(), 0.8)
     canvas.quad(np.array([[right, -up, back], [right, -up, n], [right, down, n], [right, down, back]]), surface(), 0.9)
@@ -279,11 +280,15 @@ def leaves(rng: Rng, h: int, w: int) -> Canvas:
     return canvas
 
 
+DRAWN = {"street": street, "hills": hills, "room": room, "leaves": leaves}
+KINDS = tuple(DRAWN)
+
+
 def scene(seed: int, w: int = 320, h: int = 240, kind: str | None = None) -> tuple[Array, Array]:
     """A clear picture, u8 `[h, w, 3]`, and its depth, f32 `[h, w]`. Drawn at 1.5 times the size, for smooth edges."""
     rng = np.random.default_rng(seed)
     kind = kind or KINDS[rng.choice(4, p=[0.35, 0.25, 0.2, 0.2])]
-    canvas = globals()[kind](rng, h * 3 // 2, w * 3 // 2)
+    canvas = DRAWN[kind](rng, h * 3 // 2, w * 3 // 2)
     picture = cv2.resize(canvas.picture, (w, h), interpolation=cv2.INTER_AREA)
     depth = cv2.resize(canvas.depth, (w, h), interpolation=cv2.INTER_AREA)
     shade = 1 + rng.uniform(0, 0.12) * noise(rng, h, w, 2, 3)[..., None]
@@ -293,7 +298,7 @@ def scene(seed: int, w: int = 320, h: int = 240, kind: str | None = None) -> tup
 
 
 def haze(rng: Rng, clear: Array, depth: Array) -> Array:
-    """`clear` (0..1) behind haze: I = J·t + A·(1 − t), t = exp(−β·depth); β 0.6 to 1.8, A 0.7 to 1 with a light tint."""
+    """`clear` (0..1) behind haze: I = J·t + A·(1 − t), t = exp(−β·depth); β 0.6 to 1.8, A 0.7 to 1, a little tinted."""
     beta = rng.uniform(0.6, 1.8)
     light = np.clip(rng.uniform(0.7, 1.0) + rng.uniform(-0.03, 0.03, 3), 0, 1).astype(np.float32)
     t = np.exp(-beta * depth)[..., None].astype(np.float32)
