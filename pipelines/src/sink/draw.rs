@@ -85,7 +85,7 @@ impl Canvas {
 
     fn mask(&mut self, mask: &Mask) {
         for part in look::parts(mask) {
-            self.classes(part.rect, |x, y| class_at(part, x, y));
+            self.classes(part.rect, 80, |x, y| class_at(part, x, y));
         }
     }
 
@@ -93,13 +93,14 @@ impl Canvas {
     fn kept(&mut self, kept: &Kept) {
         let (width, height) = kept.size;
         let inside = |x: usize, y: usize| x < width && y < height;
-        self.classes(Rect { x: 0, y: 0, width, height }, |x, y| {
+        // Fainter than a mask: whoever looks wants to see what became of the picture there.
+        self.classes(Rect { x: 0, y: 0, width, height }, 40, |x, y| {
             if inside(x, y) { kept.map.get(y * width + x).copied().unwrap_or(0) } else { 0 }
         });
     }
 
-    /// The classes in `rect` translucent, their contours in full colour; class 0 is not drawn.
-    fn classes(&mut self, rect: Rect, class_at: impl Fn(usize, usize) -> u8) {
+    /// The classes in `rect` at `alpha` of 255, their contours in full colour; class 0 is not drawn.
+    fn classes(&mut self, rect: Rect, alpha: u32, class_at: impl Fn(usize, usize) -> u8) {
         let k = self.shrink;
         let [left, top, right, bottom] = rect.xyxy().map(|edge| edge.div_ceil(k));
         for y in top..bottom.min(self.height) {
@@ -116,7 +117,7 @@ impl Canvas {
                         .zip(usize::try_from(row + dy).ok())
                         .is_none_or(|(x, y)| class_at(x, y) != class)
                 });
-                self.blend(x, y, palette::of_class(class.into()), if edge { 255 } else { 80 });
+                self.blend(x, y, palette::of_class(class.into()), if edge { 255 } else { alpha });
             }
         }
     }
