@@ -68,9 +68,11 @@ impl Target {
                 )));
             }
             Self::Picture(_, out) => {
-                image::ImageFormat::from_path(out).map_err(|e| {
-                    Error::config(format!("{}: {e}; png, jpg and bmp can be written", out.display()))
-                })?;
+                let written = image::ImageFormat::from_path(out).is_ok_and(|format| format.writing_enabled());
+                if !written {
+                    let what = format!("{}: png, jpg and bmp can be written", out.display());
+                    return Err(Error::config(what));
+                }
             }
             Self::Video(_) => {}
         }
