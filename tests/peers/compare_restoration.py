@@ -99,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("tapetum")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=600, help="no further round after this long")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--variant", default="released", help="of LMD-ViT")
@@ -119,7 +120,9 @@ def main() -> None:
             differences[name] = max(float(np.abs(out - outputs[-1]).max() / scale) for out in outputs[:-1])
             held = held and differences[name] <= ALLOWED
         before = load_average()
-        for _ in range(args.rounds):
+        begun, rounds = time.monotonic(), 0
+        while rounds < args.rounds and (rounds == 0 or time.monotonic() - begun < args.seconds):
+            rounds += 1
             for sides in groups.values():
                 for side in sides:
                     time.sleep(PAUSE)
@@ -133,7 +136,7 @@ def main() -> None:
             ratio = "" if side.ours else f"{np.median(np.array(side.times) / ours):.2f}"
             print(f"| {name} | {side.name} | {np.median(side.times):.0f} | {np.percentile(side.times, 99):.0f} | {ratio} |")
     listed = ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
-    print(f"\n{args.size}×{args.size}, {args.threads} threads, {args.rounds} rounds in turn; torch {torch.__version__}, "
+    print(f"\n{args.size}×{args.size}, {args.threads} threads, {rounds} rounds in turn; torch {torch.__version__}, "
           f"onnxruntime {onnxruntime.__version__}; load average {before} before, {load_average()} after.\n"
           f"Largest difference between the sides, as a share of the largest output: {listed}.")
     if not held:
