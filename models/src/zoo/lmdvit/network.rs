@@ -1,6 +1,6 @@
 //! Layers and the U.
 
-use tapetum_runtime::{DType, Result, Tensor};
+use tapetum_runtime::{DType, Result};
 
 use super::block::{Sizes, transformer};
 use super::config::{Config, LAYERS};
@@ -144,25 +144,15 @@ impl Net<'_> {
     }
 
     /// Doubles the resolution before decoder layer `i` and puts the encoder's tokens beside it.
-    ///
-    /// A transposed convolution whose step is its kernel's size makes 2 × 2 tokens of each by one matrix, on tokens.
     fn up(&mut self, i: usize, x: &str, skip: &str) -> Result<String> {
         let (c_in, c_out) = (self.config.width(4 + i), self.config.width(5 + i) / 2);
         let name = format!("upsample_{i}.deconv.0");
-        // [C_in, C_out, 2, 2] → [C_in, 2 · 2 · C_out]
-        let weight = self.e.w.take(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
-        let values = weight.f32s()?;
-        let place = |at: usize| at / (4 * c_out) * 4 * c_out + at % c_out * 4 + at / c_out % 4;
-        let turned = (0..values.len()).map(|at| values[place(at)]).collect();
-        let weight = self.e.b.param(&format!("{name}.weight"), Tensor::new(&[c_in, 4 * c_out], turned)?);
+        let image = self.stages[4 - i].plane.to_image(&mut self.e, &format!("{name}/image"), x, c_in);
+        let weight = self.e.param(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
         let bias = self.e.param(&format!("{name}.bias"), &[c_out])?;
-
-        let x = self.e.b.binary("MatMul", &format!("{name}/fours"), x, &weight);
-        let pairs = [Part::Rows(1), Part::Cols(1), Part::Just(2), Part::Just(2 * c_out as i64)];
-        let x = self.stages[4 - i].plane.reshape(&mut self.e, &format!("{name}/pairs"), &x, &pairs);
-        let x = self.e.b.transpose(&format!("{name}/lines"), &x, &[0, 2, 1, 3]);
-        let x = self.e.b.reshape(&format!("{name}/tokens"), &x, &[-1, c_out as i64]);
-        let x = self.e.b.binary("Add", &name, &x, &bias);
+        let attrs = [("kernel_shape", Attr::Ints(vec![2, 2])), ("strides", Attr::Ints(vec![2, 2]))];
+        let x = self.e.b.op("ConvTranspose", &name, &[&image, &weight, &bias], &attrs);
+        let x = self.tokens(&name, &x, c_out);
         Ok(self.e.b.concat(&format!("decoderlayer_{i}/input"), &[&x, skip], 1))
     }
 

@@ -124,7 +124,7 @@ fn load(backend: &dyn Backend, graph: &Graph, threads: usize) -> Result<Box<dyn 
 
 fn table(rows: &[Row], without: &Row, settings: &[predictors::Setting]) {
     let all = rows[rows.len() - 1].p50;
-    println!("| windows kept | of all blocks' windows | p50 / p99 | of all kept | allowed | holds |");
+    println!("| windows kept | mean of the predictors | p50 / p99 | of all kept | allowed | holds |");
     println!("|---|---|---|---|---|---|");
     for (row, setting) in rows.iter().zip(settings) {
         let (share, bound) = (row.p50 / all, SLACK + row.fraction);
