@@ -18,6 +18,7 @@ use super::{Backend, Found, LoadOptions, ModelSource, Port, Precision, Session, 
 use crate::{Error, Result, Tensor};
 
 mod convert;
+mod elf;
 mod failure;
 mod library;
 mod placement;

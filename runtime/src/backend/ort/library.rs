@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{placement::short, places::Places, provider::Provider};
+use super::{elf, placement::short, places::Places, provider::Provider};
 use crate::{Error, ErrorKind, Result, backend::Found};
 
 /// A loaded ONNX Runtime; it stays for the life of the process.
@@ -148,6 +148,7 @@ fn provider_loads(library: &Path, provider: Provider) -> Result<(), String> {
     if !file.exists() {
         return Err(format!("{}: no such file", file.display()));
     }
+    elf::whole_folder(library)?;
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
     // SAFETY: opening a library runs its initialisers. Before ONNX Runtime has set up its bridge, this one cannot be
     // opened at all: a symbol of the bridge is missing, which the loader finds out after it has found the libraries
@@ -195,6 +196,9 @@ fn open(found: &Found) -> Result<ort::environment::Environment, String> {
 fn inspect(path: &Path) -> Result<Found, String> {
     if path.components().count() > 1 && !path.exists() {
         return Err("no such file".to_owned());
+    }
+    if path.components().count() > 1 {
+        elf::whole(path)?;
     }
     // SAFETY: opening a library runs its initialisers. The places searched are the user's and the system's own, and
     // the library is to be run in any case.
