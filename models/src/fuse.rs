@@ -146,7 +146,11 @@ pub fn fuse(
     contract.validate()?;
     if probed {
         // The proof looked at more outputs than the model has; the very file that is published runs here.
-        let load = LoadOptions { shapes: Some(proof_shapes.clone()), ..LoadOptions::default() };
+        let load = LoadOptions {
+            shapes: Some(proof_shapes.clone()),
+            min_share: Some(0.0),
+            ..LoadOptions::default()
+        };
         let mut session = engine.load(ModelSource::Path(deployed_file.path()), &load)?;
         let golden = contract.golden.as_ref();
         golden.map(|g| g.check(&mut *session)).transpose().map_err(not_written)?;

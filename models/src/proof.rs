@@ -85,7 +85,12 @@ pub fn prove(
     let runs = options.seeds.len() * (1 + usize::from(training.is_some()));
     let mut done = 0;
     let mut all = |model: &Path| -> Result<(Vec<String>, Vec<Vec<Tensor>>)> {
-        let load = LoadOptions { shapes: Some(options.shapes.clone()), ..LoadOptions::default() };
+        // What is proven is the arithmetic, wherever the engine has it done.
+        let load = LoadOptions {
+            shapes: Some(options.shapes.clone()),
+            min_share: Some(0.0),
+            ..LoadOptions::default()
+        };
         let mut session = options.backend.load(ModelSource::Path(model), &load)?;
         let names = session.outputs().iter().map(|p| p.name.clone()).collect();
         let mut outputs = Vec::new();
@@ -197,7 +202,8 @@ fn first_difference(training: &Path, deployed: &Path, options: &ProofOptions) ->
         graph.outputs = shared.iter().map(|(_, v)| v.clone()).collect();
         let mut bytes = Vec::new();
         onnx::write(graph, &mut bytes)?;
-        let mut session = options.backend.load(ModelSource::Bytes(&bytes), &LoadOptions::default())?;
+        let load = LoadOptions { min_share: Some(0.0), ..LoadOptions::default() };
+        let mut session = options.backend.load(ModelSource::Bytes(&bytes), &load)?;
         results.push(run(&mut *session, options.seeds[0], &options.shapes)?);
     }
     for ((layer, value), (want, got)) in shared.iter().zip(results[0].iter().zip(&results[1])) {

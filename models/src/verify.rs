@@ -47,7 +47,11 @@ pub fn verify(
         .golden
         .as_ref()
         .ok_or_else(|| Error::bad_file(format!("{} carries no golden record", model.display())))?;
-    let load = LoadOptions { shapes: Some(vec![golden.input_shape.clone()]), ..LoadOptions::default() };
+    let load = LoadOptions {
+        shapes: Some(vec![golden.input_shape.clone()]),
+        min_share: Some(0.0),
+        ..LoadOptions::default()
+    };
     let mut session = engine.load(ModelSource::Path(model), &load)?;
     let worst = golden.check(&mut *session).map_err(|e| e.at(model.display()))?;
     drop(session);

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    backend::{self, Backend, LoadOptions, ModelSource, Session},
+    backend::{self, Backend, LoadOptions, ModelSource, Precision, Session},
     contract::{Contract, SizePolicy},
 };
 
@@ -109,6 +109,9 @@ pub fn assemble<'a>(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Pipeline<'a>> {
     let plan = Plan::new(file, options, live);
+    let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
+    let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
+    any_is_there(choice)?;
     let cache = match &options.cache {
         Some(cache) => cache.clone(),
         None if file.models.iter().any(|m| m.is_checkpoint) => prepare::cache_dir()?,
@@ -123,25 +126,39 @@ pub fn assemble<'a>(
         }
         models.push(OnDisk::read(prepared.path, model)?);
     }
-    let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
-    let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
     let mut passed_over = Vec::new();
     for name in choice.names() {
         let engine = backend::by_name(name)?;
         match load(file, engine, &plan, &models, tell) {
-            Ok(stages) => return finish(file, engine, plan, &models, stages, passed_over, source),
+            Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
             Err(e) => return Err(e),
         }
     }
+    Err(none_can(&passed_over))
+}
+
+/// Told before any model is fused, which takes its time.
+fn any_is_there(choice: &Choice) -> Result<()> {
+    let mut missing = Vec::new();
+    for name in choice.names() {
+        match backend::by_name(name)?.find() {
+            Ok(_) => return Ok(()),
+            Err(e) => missing.push(PassedOver { engine: name.clone(), why: e.to_string() }),
+        }
+    }
+    Err(none_can(&missing))
+}
+
+fn none_can(passed_over: &[PassedOver]) -> Error {
     let tried: Vec<String> = passed_over.iter().map(|p| format!("{}: {}", p.engine, p.why)).collect();
     let message = match tried.as_slice() {
         [only] => only.clone(),
         _ => format!("none of the engines asked for can run this pipeline:\n  {}", tried.join("\n  ")),
     };
-    Err(Error::new(ErrorKind::Environment, message))
+    Error::new(ErrorKind::Environment, message)
 }
 
 /// A model file, read but not loaded by an engine.
@@ -180,6 +197,20 @@ impl OnDisk {
     }
 }
 
+/// What an engine made of a pipeline.
+struct Loaded<'a> {
+    stages: Vec<Vec<Mutex<Runner<'a>>>>,
+    /// By model; none where no stage runs it.
+    ran: Vec<Option<Ran>>,
+}
+
+/// How a model runs, as the engine told.
+#[derive(Clone, Default)]
+struct Ran {
+    nodes: Vec<(String, usize)>,
+    precision: Precision,
+}
+
 /// Every instance of every stage, on one engine.
 fn load<'a>(
     file: &'a PipelineFile,
@@ -187,9 +218,9 @@ fn load<'a>(
     plan: &Plan,
     models: &[OnDisk],
     tell: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<Vec<Mutex<Runner<'a>>>>> {
+) -> Result<Loaded<'a>> {
     engine.probe()?;
-    let mut checked = vec![false; models.len()];
+    let mut ran = vec![None; models.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
         // A stage that only one worker may be in gets the threads of all.
@@ -202,8 +233,18 @@ fn load<'a>(
                 None => None,
                 Some(at) => {
                     tell(Progress::Loading(&file.models[at].name, engine.full_name()));
-                    let first = !std::mem::replace(&mut checked[at], true);
-                    let session = session(engine, &models[at], threads, first).map_err(place)?;
+                    let options = LoadOptions {
+                        threads: Some(threads),
+                        engines: file.engines.clone(),
+                        min_share: file.models[at].min_share,
+                        ..LoadOptions::default()
+                    };
+                    let first = ran[at].is_none();
+                    let session = session(engine, &models[at], options, first).map_err(place)?;
+                    ran[at].get_or_insert_with(|| Ran {
+                        nodes: session.placement().to_vec(),
+                        precision: session.precision(),
+                    });
                     let reads = spec.kind.reads;
                     // tract plans for each batch size anew, so it gets one region at a time.
                     let batch = if engine.name() == "tract" { 1 } else { BATCH };
@@ -214,7 +255,7 @@ fn load<'a>(
         }
         stages.push(runners);
     }
-    Ok(stages)
+    Ok(Loaded { stages, ran })
 }
 
 fn is_ordered(spec: &StageSpec) -> bool {
@@ -225,19 +266,18 @@ fn is_ordered(spec: &StageSpec) -> bool {
 fn session(
     engine: &'static dyn Backend,
     model: &OnDisk,
-    threads: usize,
+    mut options: LoadOptions,
     check: bool,
 ) -> Result<Box<dyn Session>> {
     let input = &model.contract.input;
-    let shapes = match input.size {
+    options.shapes = match input.size {
         SizePolicy::Fixed { height, width } if engine.name() == "tract" => {
             Some(vec![vec![1, input.colour.channels(), height, width]])
         }
         _ => None,
     };
-    let load = LoadOptions { threads: Some(threads), shapes };
     let place = |e: Error| e.at(format!("{} on {}", model.path.display(), engine.full_name()));
-    let mut session = engine.load(ModelSource::Path(&model.path), &load).map_err(place)?;
+    let mut session = engine.load(ModelSource::Path(&model.path), &options).map_err(place)?;
     if let Some(golden) = model.contract.golden.as_ref().filter(|_| check) {
         golden.check(&mut *session).map_err(place)?;
     }
@@ -249,7 +289,7 @@ fn finish<'a>(
     engine: &'static dyn Backend,
     plan: Plan,
     models: &[OnDisk],
-    stages: Vec<Vec<Mutex<Runner<'a>>>>,
+    loaded: Loaded<'a>,
     passed_over: Vec<PassedOver>,
     source: &str,
 ) -> Result<Pipeline<'a>> {
@@ -263,12 +303,14 @@ fn finish<'a>(
         labels: spec.labels.clone(),
         model: spec.model.map(|at| {
             let network = &models[at].contract.network;
+            let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
             let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             ModelInfo {
                 sha256: models[at].sha256.clone(),
                 network: format!("{}{variant}", network.name),
-                engine: format!("{}/fp32", engine.full_name()),
+                engine: format!("{}/{}", engine.full_name(), precision.name()),
                 engine_version: engine_version.clone(),
+                nodes,
                 passed_over: passed_over.clone(),
             }
         }),
@@ -280,7 +322,7 @@ fn finish<'a>(
         stages: file.stages.iter().map(stage).collect(),
         ..RunInfo::default()
     };
-    Ok(Pipeline { info, plan, stages })
+    Ok(Pipeline { info, plan, stages: loaded.stages })
 }
 
 impl Pipeline<'_> {

@@ -41,8 +41,21 @@ pub struct ModelInfo {
     pub engine: String,
     /// Its version, for example `onnxruntime 1.32.0`.
     pub engine_version: String,
+    /// How many of the model's nodes each provider got, as the engine told.
+    pub nodes: Vec<(String, usize)>,
     /// Engines asked for first that could not run.
     pub passed_over: Vec<PassedOver>,
+}
+
+impl ModelInfo {
+    /// Which provider runs how many nodes, for people: `71 nodes on openvino, 2 on cpu`.
+    pub fn nodes_shown(&self) -> String {
+        let one = |(at, (provider, n)): (usize, &(String, usize))| match at {
+            0 => format!("{n} nodes on {provider}"),
+            _ => format!("{n} on {provider}"),
+        };
+        self.nodes.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// An engine that was asked for and could not run.

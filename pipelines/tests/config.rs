@@ -122,3 +122,51 @@ fn what_is_not_toml_and_what_is_empty() {
     assert!(got.iter().any(|line| line.contains("pipeline is missing here")), "{got:#?}");
     assert!(got.iter().any(|line| line.contains("there is no [[stage]]")), "{got:#?}");
 }
+
+#[test]
+fn what_engines_are_told_is_read_typed_and_held_to_what_they_know() {
+    let head = "[engine.openvino]\n";
+    let with = |text: &str| {
+        let shipped = include_str!("../tf-collab.toml");
+        mistakes(&format!("{shipped}\n{text}"))
+            .into_iter()
+            .map(|line| {
+                // Line and column do not matter where the text is appended.
+                line.splitn(3, ':').nth(2).unwrap_or_default().trim().to_owned()
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        with(&format!("{head}device = \"CPU\"\nprecision = \"bf16\"\nthreads = 2\ncache = \"ov\"")),
+        [""; 0]
+    );
+    let cuda = "[engine.cuda]\ndevice = 1\nprecision = \"tf32\"\nmemory_limit_mib = 2048\narena = \"exact\"\n\
+                conv_search = \"heuristic\"";
+    assert_eq!(with(cuda), [""; 0]);
+    let tensorrt = "[engine.tensorrt]\ndevice = 0\nprecision = \"int8\"\nworkspace_mib = 512\n\
+                    share_context_memory = true\nengine_cache = \"trt\"\ntiming_cache = \"trt\"\n\
+                    context_models = \"ctx\"\ncalibration = \"table.flatbuffers\"";
+    assert_eq!(with(tensorrt), [""; 0]);
+    for (text, says) in [
+        ("[engine.openvno]", "unknown key \"openvno\" in engine; did you mean \"openvino\"?"),
+        (
+            "[engine.openvino]\npresicion = \"bf16\"",
+            "unknown key \"presicion\" in openvino; did you mean \"precision\"?",
+        ),
+        ("[engine.openvino]\nprecision = \"fp23\"", "unknown precision \"fp23\"; did you mean \"fp32\"?"),
+        ("[engine.openvino]\nprecision = \"fp16\"", "OpenVINO computes fp16 as bf16"),
+        ("[engine.openvino]\ndevice = \"AUTO\"", "device \"AUTO\" is none of CPU, GPU"),
+        ("[engine.openvino]\nthreads = 0", "threads must be from 1 to 256, this is 0"),
+        ("[engine.openvino]\ncache = \"\"", "cache must name a folder"),
+        ("[engine.cuda]\narena = \"dubling\"", "unknown arena \"dubling\"; did you mean \"doubling\"?"),
+        ("[engine.cuda]\nmemory_limit_mib = 99999999", "memory_limit_mib must be from 1 to 1048576"),
+        ("[engine.tensorrt]\ncalibration = \"t\"", "a calibration table is for precision"),
+        ("[engine.tensorrt]\nworkspace = 3", "unknown key \"workspace\" in tensorrt; did you mean"),
+        ("[engine.tensorrt]\nprecision = \"tf32\"", "unknown precision \"tf32\""),
+    ] {
+        let got = with(text);
+        assert!(got.iter().any(|line| line.contains(says)), "{text:?}: {got:#?}");
+    }
+    let got = changed(&[("[model.classifier]", "[model.classifier]\nmin_share = 1.5")]);
+    assert!(got[0].contains("min_share is a share of the nodes, from 0 to 1"), "{got:#?}");
+}

@@ -85,7 +85,7 @@ fn in_engine(engine: &'static dyn Backend, cache: &Path) -> u64 {
         let (_, height, width) = size.into_iter().find(|(stem, ..)| name.starts_with(stem)).unwrap();
         let shape = vec![1, 3, height, width];
         let shapes = (engine.name() == "tract").then(|| vec![shape.clone()]);
-        let options = LoadOptions { threads: Some(1), shapes };
+        let options = LoadOptions { threads: Some(1), shapes, ..LoadOptions::default() };
         let mut session = engine.load(ModelSource::Path(model), &options).unwrap();
         let (inputs, mut outputs) = (vec![golden::input(1, &shape)], Vec::new());
         let mut counts = [0; 4];

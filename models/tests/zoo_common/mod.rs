@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
 
 use tapetum_models::Result;
 use tapetum_models::checkpoint::{self, Limits, StateDict};
@@ -27,16 +28,24 @@ pub fn recognise(state: &StateDict) -> Result<Option<Box<dyn Network>>> {
     Ok(found)
 }
 
-/// Every engine of this build that can run here. An absent ONNX Runtime is said, and is a failure where
-/// `TAPETUM_REQUIRE_ORT=1` says that it must be there.
+/// Every engine of this build that can run in this process. One that cannot is said, and is a failure where
+/// `TAPETUM_REQUIRE` names it.
 pub fn engines() -> Vec<&'static dyn Backend> {
     let can_run = |backend: &&dyn Backend| match backend.probe() {
         Ok(_) => true,
         Err(why) => {
-            let needed = std::env::var("TAPETUM_REQUIRE_ORT").as_deref() == Ok("1");
+            let needed = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
+            let needed = needed.split(',').any(|name| name == backend.name());
             assert!(backend.name() != "tract" && !needed, "{why}");
             // Past the test harness, which would swallow the line of a test that passes.
-            let line = format!("not run here: {}: {why}\n", backend.name());
+            static SAID: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+            let mut said = SAID.lock().unwrap();
+            if said.contains(&backend.name()) {
+                return false;
+            }
+            said.push(backend.name());
+            let why = why.to_string();
+            let line = format!("not run here: {}: {}\n", backend.name(), why.lines().next().unwrap_or(""));
             std::io::stderr().write_all(line.as_bytes()).unwrap();
             false
         }

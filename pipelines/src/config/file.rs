@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use tapetum_runtime::{
-    Error, Result, backend,
+    Error, Result,
+    backend::{self, EngineOptions},
     settings::{self, Reader, Table},
 };
 
@@ -31,6 +32,8 @@ pub struct PipelineFile {
     pub workers: Option<usize>,
     /// Threads inside each run of a model; `None`: what the workers leave over.
     pub threads: Option<usize>,
+    /// What engines are told, by `[engine.*]`.
+    pub engines: EngineOptions,
     /// The models, by name.
     pub models: Vec<ModelFile>,
     /// In their order.
@@ -86,7 +89,7 @@ impl PipelineFile {
     fn parse_with(text: String, path: &Path, models: &[ModelChange]) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = Reader::new(&text, &shown);
-        let root = reader.parse(&["pipeline", "model", "stage"]);
+        let root = reader.parse(&["pipeline", "engine", "model", "stage"]);
         let head = reader.required(&root, "pipeline", |r, t, key| {
             r.table(t, key, &["name", "engine", "queue", "queue_size", "workers", "threads"])
         });
@@ -99,13 +102,16 @@ impl PipelineFile {
             queue_size: None,
             workers: None,
             threads: None,
+            engines: EngineOptions::default(),
             models: Vec::new(),
             stages: Vec::new(),
         };
         if let Some(head) = head {
             file.read_head(&mut reader, &head);
         }
-        file.models = model::read(&mut reader, &root, path.parent().unwrap_or(Path::new("")), models);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        file.engines = EngineOptions::read(&mut reader, &root, folder);
+        file.models = model::read(&mut reader, &root, folder, models);
         file.stages = stage::read(&mut reader, &root, &mut file.models);
         reader.finish()?;
         file.text = text;

@@ -23,6 +23,8 @@ pub struct ModelFile {
     pub is_checkpoint: bool,
     /// What the contract file beside it says, with the file's bytes.
     pub changes: Option<(ContractOverride, Vec<u8>)>,
+    /// Least share of its nodes that the engine's own provider must run; `None`: all.
+    pub min_share: Option<f32>,
     /// How its input is made and what its outputs mean; `None` where there were mistakes.
     pub contract: Option<Contract>,
 }
@@ -43,7 +45,7 @@ pub(super) fn read<'t>(
     folder: &Path,
     changes: &[ModelChange],
 ) -> Vec<ModelFile> {
-    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract"]);
+    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract", "min_share"]);
     let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
     for change in changes.iter().filter(|c| !names.contains(&c.name.as_str())) {
         let hint = settings::hint(&change.name, &names);
@@ -90,8 +92,18 @@ fn one<'t>(
             return None;
         }
     };
-    let mut model =
-        ModelFile { name, path, is_checkpoint: key == "checkpoint", changes: None, contract: None };
+    let mut model = ModelFile {
+        name,
+        path,
+        is_checkpoint: key == "checkpoint",
+        changes: None,
+        min_share: None,
+        contract: None,
+    };
+    model.min_share = reader.number(table, "min_share");
+    if model.min_share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+        reader.note(table.place("min_share"), "min_share is a share of the nodes, from 0 to 1");
+    }
     if let Some(contract) = reader.string(table, "contract") {
         match read_changes(&folder.join(contract)) {
             Ok(changes) => model.changes = Some(changes),

@@ -51,6 +51,11 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                     json.key("network").string(&model.network);
                     json.key("engine").string(&model.engine);
                     json.key("engine_version").string(&model.engine_version);
+                    json.key("nodes").object(|json| {
+                        for (provider, nodes) in &model.nodes {
+                            json.key(provider).integer(*nodes as u64);
+                        }
+                    });
                     json.key("passed_over").array(|json| {
                         for passed in &model.passed_over {
                             json.object(|json| {

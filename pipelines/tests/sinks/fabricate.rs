@@ -29,6 +29,7 @@ fn stage(name: &str, kind: &'static str, labels: &[&str], model: bool) -> StageI
         network: "tfnet s0".into(),
         engine: "ort:cpu/fp32".into(),
         engine_version: "onnxruntime 1.32.0".into(),
+        nodes: vec![("cpu".into(), 73)],
         passed_over: vec![PassedOver { engine: "ort:cuda".into(), why: "no library \"libcudart\"".into() }],
     });
     StageInfo { name: name.into(), kind, labels: labels.iter().map(|l| (*l).into()).collect(), model }

@@ -3,14 +3,17 @@
 //! To add an engine: write `backend/<name>.rs` with its `Backend` and `Session`, then add its `mod` line and one entry
 //! in [`BACKENDS`]. The suites iterate that list.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{DType, Error, Result, Tensor};
 
+pub mod options;
 #[cfg(feature = "ort")]
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
+
+pub use options::{EngineOptions, Precision};
 
 /// Every engine in this build, the preferred first.
 pub static BACKENDS: &[&dyn Backend] = &[
@@ -18,6 +21,12 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &tract::Tract,
     #[cfg(feature = "ort")]
     &ort::Ort::CPU,
+    #[cfg(feature = "ort")]
+    &ort::Ort::OPENVINO,
+    #[cfg(feature = "ort")]
+    &ort::Ort::CUDA,
+    #[cfg(feature = "ort")]
+    &ort::Ort::TENSORRT,
 ];
 
 /// An inference engine. Holds no per-model state; see [`Session`].
@@ -30,10 +39,17 @@ pub trait Backend: Sync {
         self.name()
     }
 
-    /// Name and version of what would run, for example `tract 0.23.9`.
+    /// What would run, found out without deciding anything: an engine that needs a library does not load it for good.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Environment`] says why this engine cannot run on this machine and what to do.
+    fn find(&self) -> Result<Found>;
+
+    /// Name and version of what runs, for example `tract 0.23.9`. Loads the engine's library: a process can load one
+    /// ONNX Runtime, and the first engine that is probed or loaded decides which.
+    ///
+    /// # Errors
+    /// As [`Backend::find`].
     fn probe(&self) -> Result<String>;
 
     /// Parses, optimises and plans an ONNX model. Slow; never called on the frame path.
@@ -42,6 +58,17 @@ pub trait Backend: Sync {
     /// [`crate::ErrorKind::BadFile`] if the model is not sound, [`crate::ErrorKind::Unsupported`] if this engine lacks
     /// an operator, [`crate::ErrorKind::Environment`] if the engine itself cannot run.
     fn load(&self, model: ModelSource<'_>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+}
+
+/// What an engine would run with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// For example `1.32.0`.
+    pub version: String,
+    /// The execution providers in that build; none where the engine has no such thing.
+    pub providers: Vec<String>,
+    /// The library, unless the engine is part of this program.
+    pub library: Option<PathBuf>,
 }
 
 /// Where the ONNX model comes from.
@@ -61,6 +88,11 @@ pub struct LoadOptions {
     /// Shapes of the inputs, if the session will never see others. An engine that plans per shape then plans at load
     /// and keeps nothing to plan again from, which halves the memory of a model with open extents.
     pub shapes: Option<Vec<Vec<usize>>>,
+    /// Options of the engines.
+    pub engines: EngineOptions,
+    /// Least share of the model's nodes that the engine's own provider must run; `None`: all. Nodes that only tell a
+    /// shape do not count. A model with a smaller share is refused with the operators that fell back to the CPU.
+    pub min_share: Option<f32>,
 }
 
 /// One worker's handle on a loaded model. `Send`, not shared.
@@ -70,6 +102,15 @@ pub trait Session: Send {
 
     /// The model's outputs, in order.
     fn outputs(&self) -> &[Port];
+
+    /// How many nodes of the model each provider got, as the engine told after loading, for example
+    /// `[("openvino", 71), ("cpu", 2)]`. A provider that fuses nodes into one has all of them counted.
+    fn placement(&self) -> &[(String, usize)];
+
+    /// What it computes in.
+    fn precision(&self) -> Precision {
+        Precision::Fp32
+    }
 
     /// Runs once on `inputs` (in the order of [`Session::inputs`]) and overwrites `outputs` with the model's outputs,
     /// in order. Their memory is used again: with outputs of an earlier run of the same shapes, nothing is allocated

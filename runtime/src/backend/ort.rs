@@ -1,8 +1,8 @@
 //! ONNX Runtime, found and loaded at run time; nothing is linked.
 //!
-//! The engine `ort` is its CPU provider. Other providers will be engines of their own (`ort:openvino`, `ort:cuda`), so
-//! that a name always means exactly one thing and nothing can fall back: each becomes one more [`Ort`] in
-//! [`super::BACKENDS`] with its [`Provider`].
+//! The engine `ort` is its CPU provider; each other provider is an engine of its own (`ort:openvino`, `ort:cuda`,
+//! `ort:tensorrt`), so that a name always means exactly one thing. A provider that cannot be had is an error, and so is
+//! one that left nodes to the CPU: after every load ONNX Runtime is asked which provider got which nodes.
 
 use std::path::Path;
 
@@ -14,67 +14,95 @@ use ort::{
     value::ValueType,
 };
 
-use super::{Backend, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
-use crate::{Error, ErrorKind, Result, Tensor};
+use super::{Backend, Found, LoadOptions, ModelSource, Port, Precision, Session, as_many, check_inputs};
+use crate::{Error, Result, Tensor};
 
 mod convert;
+mod elf;
+mod failure;
 mod library;
+mod placement;
+mod places;
+mod provider;
+
+use failure::failed;
+pub use provider::Provider;
 
 /// ONNX Runtime with one execution provider.
 pub struct Ort {
+    name: &'static str,
+    full_name: &'static str,
     provider: Provider,
-}
-
-/// What executes the nodes of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
-    /// ONNX Runtime's own kernels, on the CPU. Every node runs there.
-    Cpu,
-}
-
-impl Provider {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-        }
-    }
 }
 
 impl Ort {
     /// The engine `ort`: the CPU provider.
-    pub const CPU: Self = Self { provider: Provider::Cpu };
+    pub const CPU: Self = Self { name: "ort", full_name: "ort:cpu", provider: Provider::Cpu };
+    /// The engine `ort:openvino`.
+    pub const OPENVINO: Self = Self::called("ort:openvino", Provider::OpenVino);
+    /// The engine `ort:cuda`.
+    pub const CUDA: Self = Self::called("ort:cuda", Provider::Cuda);
+    /// The engine `ort:tensorrt`.
+    pub const TENSORRT: Self = Self::called("ort:tensorrt", Provider::TensorRt);
+
+    const fn called(name: &'static str, provider: Provider) -> Self {
+        Self { name, full_name: name, provider }
+    }
 }
 
 impl Backend for Ort {
     fn name(&self) -> &'static str {
-        match self.provider {
-            Provider::Cpu => "ort",
-        }
+        self.name
     }
 
     fn full_name(&self) -> &'static str {
-        match self.provider {
-            Provider::Cpu => "ort:cpu",
-        }
+        self.full_name
+    }
+
+    fn find(&self) -> Result<Found> {
+        library::found(self.provider)
     }
 
     fn probe(&self) -> Result<String> {
-        let library = library::loaded()?;
-        Ok(format!("onnxruntime {} ({})", library.version, self.provider.name()))
+        Ok(describe(&library::loaded(self.provider)?.found))
     }
 
     fn load(&self, model: ModelSource<'_>, options: &LoadOptions) -> Result<Box<dyn Session>> {
-        let library = library::loaded()?;
+        let provider = self.provider;
+        let library = library::loaded(provider)?;
+        let dispatch = provider.dispatch(options, &model)?;
         let mut builder =
             builder(&library.environment, options).map_err(|e| failed("configuring a session", e))?;
-        let session = match model {
-            ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes).map_err(|e| failed("loading", e)),
-            ModelSource::Path(path) => from_file(&mut builder, path),
-        }?;
+        if let Some(dispatch) = dispatch {
+            builder = builder
+                .with_execution_providers([dispatch])
+                .map_err(|e| failure::unavailable(provider, &e))?;
+        }
+        if let ModelSource::Path(path) = model {
+            is_file(path)?;
+        }
+        let session = commit(&mut builder, model).map_err(|e| {
+            let why = load_failed(provider, &library.environment, model, e);
+            if let ModelSource::Path(path) = model { why.at(path.display()) } else { why }
+        })?;
+        let placement = placement::read(&session).map_err(|e| failed("telling its nodes", e))?;
+        placement.check(provider, options.min_share.unwrap_or(1.0))?;
         let inputs = session.inputs().iter().map(|o| port(o, "input")).collect::<Result<_>>()?;
         let outputs = session.outputs().iter().map(|o| port(o, "output")).collect::<Result<_>>()?;
-        Ok(Box::new(OrtSession { session, inputs, outputs }))
+        let placement = placement.counts();
+        Ok(Box::new(OrtSession {
+            session,
+            inputs,
+            outputs,
+            placement,
+            precision: provider.precision(options),
+        }))
     }
+}
+
+/// `onnxruntime 1.24.1 with cpu, openvino`.
+fn describe(found: &Found) -> String {
+    format!("onnxruntime {} with {}", found.version, found.providers.join(", "))
 }
 
 /// Every optimisation; nodes one after the other, so the threads work inside them. With a number of threads given they
@@ -86,20 +114,48 @@ fn builder(
     let mut builder = ort::session::Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_parallel_execution(false)?
-        .with_inter_threads(1)?;
+        .with_inter_threads(1)?
+        .with_config_entry(placement::RECORD.0, placement::RECORD.1)?;
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads.max(1))?.with_intra_op_spinning(false)?;
     }
     Ok(builder)
 }
 
-fn from_file(builder: &mut SessionBuilder, path: &Path) -> Result<ort::session::Session> {
+fn is_file(path: &Path) -> Result<()> {
     match std::fs::metadata(path) {
-        Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Err(Error::config(format!("{}: not a file", path.display()))),
-        Err(e) => return Err(Error::config(format!("{}: {e}", path.display())).caused_by(e)),
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err(Error::config(format!("{}: not a file", path.display()))),
+        Err(e) => Err(Error::config(format!("{}: {e}", path.display())).caused_by(e)),
     }
-    builder.commit_from_file(path).map_err(|e| failed("loading", e).at(path.display()))
+}
+
+fn commit(builder: &mut SessionBuilder, model: ModelSource<'_>) -> ort::Result<ort::session::Session> {
+    match model {
+        ModelSource::Bytes(bytes) => builder.commit_from_memory(bytes),
+        ModelSource::Path(path) => builder.commit_from_file(path),
+    }
+}
+
+/// Whose fault it is that `model` does not load: the file's if ONNX Runtime alone does not take it either, else the
+/// provider's. The code of the error does not tell.
+fn load_failed(
+    provider: Provider,
+    environment: &ort::environment::Environment,
+    model: ModelSource<'_>,
+    error: ort::Error,
+) -> Error {
+    if provider == Provider::Cpu {
+        return failed("loading", error);
+    }
+    let alone = ort::session::Session::builder(environment).and_then(|builder| {
+        let mut builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?;
+        commit(&mut builder, model)
+    });
+    match alone {
+        Err(of_the_file) => failed("loading", of_the_file),
+        Ok(_) => failure::unavailable(provider, &error),
+    }
 }
 
 /// Our view of an input or output of the session.
@@ -117,9 +173,19 @@ struct OrtSession {
     session: ort::session::Session,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    placement: Vec<(String, usize)>,
+    precision: Precision,
 }
 
 impl Session for OrtSession {
+    fn placement(&self) -> &[(String, usize)] {
+        &self.placement
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn inputs(&self) -> &[Port] {
         &self.inputs
     }
@@ -148,17 +214,4 @@ impl Session for OrtSession {
                 .map_err(|e| failed("reading the outputs", e).at(format!("output {:?}", port.name)))
         })
     }
-}
-
-/// Whose move it is after an error of ONNX Runtime.
-fn failed<R>(doing: &str, error: ort::Error<R>) -> Error {
-    use ort::ErrorCode as Code;
-    let kind = match error.code() {
-        Code::InvalidProtobuf | Code::InvalidGraph | Code::NoModel | Code::NoSuchFile => ErrorKind::BadFile,
-        Code::NotImplemented => ErrorKind::Unsupported,
-        Code::InvalidArgument if doing == "running" => ErrorKind::BadInput,
-        _ if doing == "loading" => ErrorKind::BadFile,
-        _ => ErrorKind::Internal,
-    };
-    Error::new(kind, format!("onnxruntime failed {doing}: {}", error.message()))
 }

@@ -18,7 +18,7 @@ use std::{
 use prost::Message;
 use tract_onnx::{pb, prelude::*, tract_hir::tract_core::plan::SimpleState};
 
-use super::{Backend, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
+use super::{Backend, Found, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
 use crate::{Error, ErrorKind, Result, Tensor};
 
 mod convert;
@@ -42,6 +42,10 @@ type Running = SimpleState<TypedFact, Box<dyn tract_onnx::tract_hir::tract_core:
 impl Backend for Tract {
     fn name(&self) -> &'static str {
         "tract"
+    }
+
+    fn find(&self) -> Result<Found> {
+        Ok(Found { version: VERSION.to_owned(), providers: Vec::new(), library: None })
     }
 
     fn probe(&self) -> Result<String> {
@@ -85,6 +89,8 @@ struct TractSession {
     /// Bytes of all initialisers.
     weights: usize,
     executor: Option<multithread::Executor>,
+    /// All nodes: tract runs a model whole or refuses it.
+    placement: [(String, usize); 1],
 }
 
 /// A plan and its scratch memory, for one set of input shapes.
@@ -101,6 +107,7 @@ impl TractSession {
         let inputs = ports::inputs(graph)?;
         let mut outputs = ports::outputs(graph)?;
         let weights = ports::weight_bytes(graph);
+        let placement = [("tract".to_owned(), graph.node.len())];
 
         // The intermediate shapes that exporters write down (`value_info`) repeat the inputs' symbols, which would
         // contradict the concrete extents that plans are made for; tract infers them anyway.
@@ -123,8 +130,15 @@ impl TractSession {
             Some(shapes) => Some(shapes.clone()),
             None => inputs.iter().map(|p| p.shape.iter().copied().collect()).collect(),
         };
-        let mut session =
-            Self { inputs, outputs: Vec::new(), parsed: Some(parsed), plans: Vec::new(), weights, executor };
+        let mut session = Self {
+            inputs,
+            outputs: Vec::new(),
+            parsed: Some(parsed),
+            plans: Vec::new(),
+            weights,
+            executor,
+            placement,
+        };
         if let Some(shapes) = fixed {
             session.plan(shapes, true)?;
             ports::fill_from_plan(&mut outputs, session.plans[0].plan.model());
@@ -161,6 +175,10 @@ impl TractSession {
 }
 
 impl Session for TractSession {
+    fn placement(&self) -> &[(String, usize)] {
+        &self.placement
+    }
+
     fn inputs(&self) -> &[Port] {
         &self.inputs
     }

@@ -99,6 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
             .collect();
         return print_json(&json!({
             "fps": rates,
+            "models": models_json(&pipeline),
             "stages": stages,
             "executor_cpu_share": share,
             "restored": restored_json(&pipeline, &runs),
@@ -142,6 +143,17 @@ fn restorations<'p>(
     let last = runs.last().map(|run| run.restored.clone()).unwrap_or_default();
     let names = pipeline.info.stages.iter().map(|s| s.name.as_str());
     names.zip(last).filter(|(_, done)| done.frames > 0)
+}
+
+/// What runs each stage's model, and where its nodes are.
+fn models_json(pipeline: &Pipeline<'_>) -> serde_json::Value {
+    let with_model = pipeline.info.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?)));
+    let one = |(stage, model): (&tapetum::StageInfo, &tapetum::ModelInfo)| {
+        let nodes: serde_json::Map<_, _> = model.nodes.iter().map(|(p, n)| (p.clone(), json!(n))).collect();
+        let facts = json!({"engine": model.engine, "engine_version": model.engine_version, "nodes": nodes});
+        (stage.name.clone(), facts)
+    };
+    with_model.map(one).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn restored_json(pipeline: &Pipeline<'_>, runs: &[Summary]) -> serde_json::Value {

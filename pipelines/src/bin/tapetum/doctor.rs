@@ -5,7 +5,10 @@ use std::num::NonZero;
 use clap::Args as ClapArgs;
 use serde_json::json;
 use tapetum::{prepare, sink, source};
-use tapetum_runtime::{Result, backend::BACKENDS};
+use tapetum_runtime::{
+    Result,
+    backend::{BACKENDS, Backend, Found},
+};
 
 use crate::{print_json, table};
 
@@ -22,22 +25,48 @@ fn remedy(engine: &str) -> &'static str {
     match engine {
         "ort" => {
             "scripts/fetch-onnxruntime fetches a pinned, checked ONNX Runtime into the user's cache \
-                  (needs python3 with pip); or set TAPETUM_ORT to a libonnxruntime.so"
+             (needs python3 with pip); or set TAPETUM_ORT to a libonnxruntime.so"
         }
+        "ort:openvino" => {
+            "scripts/fetch-onnxruntime --flavour openvino fetches an ONNX Runtime with OpenVINO (x86-64)"
+        }
+        "ort:cuda" => {
+            "on a machine with an NVIDIA GPU: install driver, CUDA 13 and cuDNN 9, then scripts/fetch-onnxruntime \
+             --flavour gpu; on a Jetson set TAPETUM_ORT to JetPack's libonnxruntime.so (1.24 or newer)"
+        }
+        "ort:tensorrt" => "as for ort:cuda, and install TensorRT 10",
         _ => "it is part of this build; please report this",
     }
+}
+
+/// `onnxruntime 1.24.1 (openvino, cpu) in FOLDER`.
+fn shown(engine: &dyn Backend, found: &Found) -> String {
+    let name = engine.name().split(':').next().unwrap_or_default();
+    let name = if name == "ort" { "onnxruntime" } else { name };
+    let providers = match found.providers.as_slice() {
+        [] => String::new(),
+        some => format!(", providers {}", some.join(", ")),
+    };
+    let library = found.library.as_ref().map(|l| format!(", {}", l.display())).unwrap_or_default();
+    format!("{name} {}{providers}{library}", found.version)
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let cache = prepare::cache_dir();
-    let engines: Vec<_> = BACKENDS.iter().map(|engine| (engine, engine.probe())).collect();
+    // Looked for, not loaded: a process can load one ONNX Runtime, and each provider may be in another.
+    let engines: Vec<_> = BACKENDS.iter().map(|engine| (engine, engine.find())).collect();
     if args.json {
         let engines: Vec<_> = engines
             .iter()
             .map(|(engine, probe)| match probe {
-                Ok(version) => json!({"engine": engine.full_name(), "version": version}),
-                Err(e) => json!({"engine": engine.full_name(), "missing": e.to_string(), "remedy": remedy(engine.name())}),
+                Ok(found) => json!({
+                    "engine": engine.full_name(), "version": found.version, "providers": found.providers,
+                    "library": found.library,
+                }),
+                Err(e) => json!({
+                    "engine": engine.full_name(), "missing": e.to_string(), "remedy": remedy(engine.name()),
+                }),
             })
             .collect();
         return print_json(&json!({
@@ -60,16 +89,15 @@ pub fn run(args: &Args) -> Result<()> {
         Err(e) => println!("fused models cannot be kept: {e}"),
     }
     println!("\nengines");
-    for (engine, probe) in &engines {
-        match probe {
-            Ok(version) => println!("  ✓ {:8} {version}", engine.full_name()),
+    for (engine, found) in &engines {
+        match found {
+            Ok(found) => println!("  ✓ {:12} {}", engine.full_name(), shown(**engine, found)),
             Err(e) => {
-                println!("  ✗ {:8} {e}", engine.full_name());
+                println!("  ✗ {:12} {e}", engine.full_name());
                 println!("    → {}", remedy(engine.name()));
             }
         }
     }
-    println!("  – CUDA, TensorRT and OpenVINO are not in this build");
     println!("\nsources");
     source::SOURCES.iter().for_each(|s| println!("  {}", s.usage));
     println!("\nsinks");

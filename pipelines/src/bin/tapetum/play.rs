@@ -128,6 +128,9 @@ pub fn describe(pipeline: &Pipeline<'_>, source: &SourceInfo) -> String {
             "engine {} ({}), {} frames at once, {} {threads} each\n",
             model.engine, model.engine_version, plan.workers, plan.threads
         ));
+        for (stage, model) in pipeline.info.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?))) {
+            out.push_str(&format!("  {}: {}\n", stage.name, model.nodes_shown()));
+        }
         for p in &model.passed_over {
             out.push_str(&format!("passed over {}: {}\n", p.engine, p.why));
         }

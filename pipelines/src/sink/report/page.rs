@@ -228,6 +228,8 @@ fn provenance(out: &mut String, run: &RunInfo) -> fmt::Result {
             Escaped(&model.engine),
             Escaped(&model.engine_version)
         )?;
+        let nodes = model.nodes_shown();
+        write!(out, "<br><span class=\"dim\">{}</span>", Escaped(&nodes))?;
         for passed in &model.passed_over {
             write!(
                 out,

@@ -1,0 +1,276 @@
+//! The execution providers: their names, their libraries, and our options in their words.
+
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
+
+use crate::{
+    Error, Result,
+    backend::{
+        LoadOptions, ModelSource,
+        options::{ArenaGrowth, ConvSearch, Precision},
+    },
+};
+
+/// What executes the nodes of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// ONNX Runtime's own kernels, on the CPU. Every node runs there.
+    Cpu,
+    /// Intel's OpenVINO.
+    OpenVino,
+    /// NVIDIA's CUDA and cuDNN.
+    Cuda,
+    /// NVIDIA's TensorRT.
+    TensorRt,
+}
+
+/// Keys and values in the provider's words.
+type Settings = Vec<(&'static str, String)>;
+
+impl Provider {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [Self::Cpu, Self::OpenVino, Self::Cuda, Self::TensorRt];
+
+    /// As in the engine's name and in placements.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::OpenVino => "openvino",
+            Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+        }
+    }
+
+    /// The file that lies beside ONNX Runtime where it has this provider.
+    pub(super) fn library(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::OpenVino => Some("libonnxruntime_providers_openvino.so"),
+            Self::Cuda => Some("libonnxruntime_providers_cuda.so"),
+            Self::TensorRt => Some("libonnxruntime_providers_tensorrt.so"),
+        }
+    }
+
+    /// The command that fetches an ONNX Runtime with this provider.
+    pub(super) fn fetch(self) -> &'static str {
+        match self {
+            Self::Cpu => "scripts/fetch-onnxruntime",
+            Self::OpenVino => "scripts/fetch-onnxruntime --flavour openvino",
+            Self::Cuda | Self::TensorRt => "scripts/fetch-onnxruntime --flavour gpu",
+        }
+    }
+
+    /// What the provider needs from the system and [`Provider::fetch`] does not bring.
+    pub(super) fn needs(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::OpenVino => "",
+            Self::Cuda => "; it needs an NVIDIA GPU with its driver, CUDA and cuDNN",
+            Self::TensorRt => "; it needs an NVIDIA GPU with its driver, CUDA, cuDNN and TensorRT",
+        }
+    }
+
+    /// What the options say the provider computes in.
+    pub(super) fn precision(self, options: &LoadOptions) -> Precision {
+        match self {
+            Self::Cpu => Precision::Fp32,
+            Self::OpenVino => options.engines.openvino.precision,
+            Self::Cuda => options.engines.cuda.precision,
+            Self::TensorRt => options.engines.tensorrt.precision,
+        }
+    }
+
+    /// The provider with its options, for a session; nothing for the CPU, which every session has. An error of the
+    /// provider is an error of the session: by itself the `ort` crate would log it and run on the CPU.
+    pub(super) fn dispatch(
+        self,
+        options: &LoadOptions,
+        model: &ModelSource<'_>,
+    ) -> Result<Option<ExecutionProviderDispatch>> {
+        let with = |settings: Settings| -> Result<Settings> {
+            match settings.iter().find(|(_, value)| value.contains('\0')) {
+                Some((key, _)) => Err(Error::config(format!("{} option {key} holds a zero", self.name()))),
+                None => Ok(settings),
+            }
+        };
+        let dispatch = match self {
+            Self::Cpu => return Ok(None),
+            Self::OpenVino => configured(ep::OpenVINO::default(), with(openvino(options)?)?).build(),
+            Self::Cuda => configured(ep::CUDA::default(), with(cuda(options))?).build(),
+            Self::TensorRt => configured(ep::TensorRT::default(), with(tensorrt(options, model)?)?).build(),
+        };
+        Ok(Some(dispatch.error_on_failure()))
+    }
+}
+
+fn configured<E: ArbitrarilyConfigurableExecutionProvider>(provider: E, settings: Settings) -> E {
+    settings.into_iter().fold(provider, |provider, (key, value)| provider.with_arbitrary_config(key, value))
+}
+
+/// The precision is always said, or OpenVINO takes bf16 where the processor has it. Its threads are not tied to
+/// cores: each session would tie its own to the same ones.
+fn openvino(options: &LoadOptions) -> Result<Settings> {
+    let own = &options.engines.openvino;
+    let plain = own.device.split('.').next().unwrap_or("CPU");
+    let hint = match own.precision {
+        Precision::Bf16 if plain == "CPU" && !has_bf16() => {
+            return Err(Error::unsupported(
+                "this processor has no bf16 arithmetic; OpenVINO would compute fp32 and not say so",
+            ));
+        }
+        Precision::Bf16 => "bf16",
+        Precision::Fp16 => "f16",
+        _ => "f32",
+    };
+    let mut config = format!("\"INFERENCE_PRECISION_HINT\":\"{hint}\"");
+    if plain == "CPU" {
+        config += ",\"ENABLE_CPU_PINNING\":\"NO\"";
+    }
+    let mut settings =
+        vec![("device_type", own.device.clone()), ("load_config", format!("{{\"{plain}\":{{{config}}}}}"))];
+    if let Some(threads) = own.threads.or(options.threads).filter(|_| plain == "CPU") {
+        settings.push(("num_of_threads", threads.max(1).to_string()));
+    }
+    if let Some(cache) = &own.cache {
+        settings.push(("cache_dir", folder(cache)?));
+    }
+    Ok(settings)
+}
+
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// TF32 is always said: CUDA's provider uses it by itself.
+fn cuda(options: &LoadOptions) -> Settings {
+    let own = &options.engines.cuda;
+    let arena = match own.arena {
+        ArenaGrowth::Doubling => "kNextPowerOfTwo",
+        ArenaGrowth::Exact => "kSameAsRequested",
+    };
+    let search = match own.conv_search {
+        ConvSearch::Exhaustive => "EXHAUSTIVE",
+        ConvSearch::Heuristic => "HEURISTIC",
+        ConvSearch::Default => "DEFAULT",
+    };
+    let mut settings = vec![
+        ("device_id", own.device.to_string()),
+        ("use_tf32", flag(own.precision == Precision::Tf32)),
+        ("arena_extend_strategy", arena.to_owned()),
+        ("cudnn_conv_algo_search", search.to_owned()),
+    ];
+    if let Some(mib) = own.memory_limit_mib {
+        settings.push(("gpu_mem_limit", bytes(mib)));
+    }
+    settings
+}
+
+fn tensorrt(options: &LoadOptions, model: &ModelSource<'_>) -> Result<Settings> {
+    let own = &options.engines.tensorrt;
+    let mut settings = vec![
+        ("device_id", own.device.to_string()),
+        ("trt_fp16_enable", flag(own.precision == Precision::Fp16)),
+        ("trt_bf16_enable", flag(own.precision == Precision::Bf16)),
+        ("trt_int8_enable", flag(own.precision == Precision::Int8)),
+        ("trt_context_memory_sharing_enable", flag(own.share_context_memory)),
+    ];
+    if let Some(mib) = own.workspace_mib {
+        settings.push(("trt_max_workspace_size", bytes(mib)));
+    }
+    if let Some(cache) = &own.engine_cache {
+        settings.extend([("trt_engine_cache_enable", flag(true)), ("trt_engine_cache_path", folder(cache)?)]);
+    }
+    if let Some(cache) = &own.timing_cache {
+        settings.extend([("trt_timing_cache_enable", flag(true)), ("trt_timing_cache_path", folder(cache)?)]);
+    }
+    if let Some(table) = &own.calibration {
+        settings.push(("trt_int8_calibration_table_name", table.clone()));
+    }
+    if let Some(models) = &own.context_models {
+        let ModelSource::Path(path) = model else {
+            return Err(Error::config("context_models needs the model from a file, not from memory"));
+        };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        settings.extend([
+            ("trt_dump_ep_context_model", flag(true)),
+            ("trt_ep_context_file_path", folder(&models.join(format!("{stem}_ctx.onnx")))?),
+            ("trt_ep_context_embed_mode", "0".to_owned()),
+        ]);
+    }
+    Ok(settings)
+}
+
+fn flag(on: bool) -> String {
+    if on { "1" } else { "0" }.to_owned()
+}
+
+fn bytes(mib: usize) -> String {
+    ((mib as u64) << 20).to_string()
+}
+
+/// A path as a provider takes it: whole, and a text.
+fn folder(path: &std::path::Path) -> Result<String> {
+    let whole = std::path::absolute(path)
+        .map_err(|e| Error::config(format!("{}: {e}", path.display())).caused_by(e))?;
+    whole
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Error::config(format!("{}: a provider takes only paths in UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::options::EngineOptions;
+
+    fn value<'s>(settings: &'s Settings, key: &str) -> Option<&'s str> {
+        settings.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
+    }
+
+    #[test]
+    fn what_is_not_said_is_fp32_and_said_to_the_provider() {
+        let options = LoadOptions { threads: Some(3), ..LoadOptions::default() };
+        let settings = openvino(&options).unwrap();
+        assert_eq!(value(&settings, "device_type"), Some("CPU"));
+        assert_eq!(value(&settings, "num_of_threads"), Some("3"));
+        assert!(value(&settings, "load_config").unwrap().contains("\"INFERENCE_PRECISION_HINT\":\"f32\""));
+        assert_eq!(value(&cuda(&options), "use_tf32"), Some("0"));
+        let settings = tensorrt(&options, &ModelSource::Bytes(&[])).unwrap();
+        for key in ["trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"] {
+            assert_eq!(value(&settings, key), Some("0"), "{key}");
+        }
+    }
+
+    #[test]
+    fn its_own_threads_come_before_the_plan() {
+        let mut engines = EngineOptions::default();
+        engines.openvino.threads = Some(2);
+        let options = LoadOptions { threads: Some(5), engines, ..LoadOptions::default() };
+        assert_eq!(value(&openvino(&options).unwrap(), "num_of_threads"), Some("2"));
+    }
+
+    #[test]
+    fn limits_are_bytes_and_context_models_are_one_file_per_model() {
+        let mut engines = EngineOptions::default();
+        engines.cuda.memory_limit_mib = Some(2048);
+        engines.tensorrt.context_models = Some("/cache".into());
+        let options = LoadOptions { engines, ..LoadOptions::default() };
+        assert_eq!(value(&cuda(&options), "gpu_mem_limit"), Some("2147483648"));
+        let settings = tensorrt(&options, &ModelSource::Path("/m/tf-net.onnx".as_ref())).unwrap();
+        assert_eq!(value(&settings, "trt_ep_context_file_path"), Some("/cache/tf-net_ctx.onnx"));
+        assert!(tensorrt(&options, &ModelSource::Bytes(&[])).is_err());
+    }
+
+    #[test]
+    fn a_zero_in_an_option_is_an_error_not_a_panic() {
+        let mut engines = EngineOptions::default();
+        engines.openvino.device = "CPU\0".into();
+        let options = LoadOptions { engines, ..LoadOptions::default() };
+        assert!(Provider::OpenVino.dispatch(&options, &ModelSource::Bytes(&[])).is_err());
+    }
+}
