@@ -115,7 +115,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Counts the windows of a tile that no network was run on: as many as a run would have.
+    /// Counts the windows of a tile that no network was run on, as many as a run on an input of that (width, height) has.
     pub fn spared(&mut self, windows: &[Windows], (width, height): (usize, usize)) {
         for ((count, fraction), w) in self.counts.iter_mut().zip(&mut self.fractions).zip(windows) {
             let stride = w.stride.max(1);

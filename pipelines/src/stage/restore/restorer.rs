@@ -122,13 +122,20 @@ impl Restorer {
         if self.sparing.still.is_some_and(still) { Way::Still } else { Way::Run }
     }
 
-    /// Fills `self.tile` with what tile `n` becomes.
-    fn restore(&mut self, n: usize, image: &Image, kept: &mut Kept, tiles: &mut Tiles) -> Result<()> {
+    /// Fills `tile` with what tile `n` becomes.
+    fn restore(
+        &mut self,
+        n: usize,
+        image: &Image,
+        tile: &mut Image,
+        kept: &mut Kept,
+        tiles: &mut Tiles,
+    ) -> Result<()> {
         let rect = self.grid.tile(n);
         let way = self.way(n, rect, image);
         match way {
             Way::Run => {
-                self.network.run(image, rect, &mut self.tile, kept)?;
+                self.network.run(image, rect, tile, kept)?;
                 tiles.run += 1;
                 if self.sparing.reuse.is_some() {
                     let made = self.results[n].get_or_insert_with(|| Made {
@@ -137,7 +144,7 @@ impl Restorer {
                         used: 0,
                     });
                     made.of.crop_from(image, rect, image.format());
-                    made.result.copy_from(&self.tile);
+                    made.result.copy_from(tile);
                     made.used = 0;
                 }
                 return Ok(());
@@ -146,7 +153,7 @@ impl Restorer {
                 tiles.reused += 1;
                 if let Some(made) = &mut self.results[n] {
                     made.used += 1;
-                    self.tile.copy_from(&made.result);
+                    tile.copy_from(&made.result);
                 }
             }
             Way::Sharp | Way::Still => {
@@ -154,10 +161,13 @@ impl Restorer {
                     Way::Sharp => tiles.sharp += 1,
                     _ => tiles.still += 1,
                 }
-                self.tile.crop_from(image, rect, self.network.format);
+                tile.crop_from(image, rect, self.network.format);
             }
         }
-        kept.spared(&self.network.windows, (rect.width, rect.height));
+        if !self.network.windows.is_empty() {
+            let (height, width) = self.network.net.input_size(rect.width, rect.height)?;
+            kept.spared(&self.network.windows, (width, height));
+        }
         Ok(())
     }
 }
@@ -192,15 +202,15 @@ impl Stage for Restorer {
         kept.begin((image.width(), image.height()), self.network.decisions.len());
         *tiles = Tiles::default();
         if self.grid.len() == 1 {
-            self.restore(0, image, kept, tiles)?;
-            out.copy_from(&self.tile);
-            return Ok(());
+            return self.restore(0, image, out, kept, tiles);
         }
         self.mosaic.begin(&self.grid, self.network.format);
+        let mut tile = std::mem::take(&mut self.tile);
         for n in 0..self.grid.len() {
-            self.restore(n, image, kept, tiles)?;
-            self.mosaic.add(n, &self.tile)?;
+            self.restore(n, image, &mut tile, kept, tiles)?;
+            self.mosaic.add(n, &tile)?;
         }
+        self.tile = tile;
         self.mosaic.finish(out);
         Ok(())
     }
