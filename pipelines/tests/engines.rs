@@ -37,8 +37,11 @@ fn fetched(flavour: &str) -> Option<PathBuf> {
     found
 }
 
+/// What went to standard error, less the lines of checkpoints fused for the first time in this folder.
 fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
+    let said = String::from_utf8_lossy(&out.stderr);
+    let fused = |line: &&str| !(line.contains(" fused, ") && line.contains("proven equal to"));
+    said.lines().filter(fused).map(|line| format!("{line}\n")).collect()
 }
 
 fn models(out: &Path) -> Value {
