@@ -54,7 +54,7 @@ impl ClassDecoder {
 }
 
 /// Index of the greatest value, the first of equals.
-fn first_max(values: &[f32]) -> usize {
+pub(crate) fn first_max(values: &[f32]) -> usize {
     let mut best = 0;
     for (at, value) in values.iter().enumerate() {
         if *value > values[best] {

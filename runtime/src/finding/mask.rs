@@ -113,8 +113,14 @@ impl MaskDecoder {
     }
 }
 
-/// The class of the pixel at `at`; `None` if a value is no number.
-fn class_of(rule: MaskRule, channels: usize, values: &[f32], at: usize, plane: usize) -> Option<u8> {
+/// The class of the pixel at `at`, whose channels lie `plane` apart; `None` if a value is no number.
+pub(crate) fn class_of(
+    rule: MaskRule,
+    channels: usize,
+    values: &[f32],
+    at: usize,
+    plane: usize,
+) -> Option<u8> {
     if let MaskRule::Threshold { above } = rule {
         let value = values[at];
         return (!value.is_nan()).then_some(u8::from(value > above));
