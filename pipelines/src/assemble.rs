@@ -13,9 +13,12 @@ pub use crate::plan::Plan;
 use crate::{
     Item, ModelInfo, PassedOver, RunInfo, StageInfo,
     config::{Choice, PipelineFile, StageSpec},
+    engine::Engine,
+    engine_cache::Event,
     flow::{Lane, Policy},
-    load::{self, Loaded, OnDisk, Ran},
-    prepare::{self, hex},
+    load::{self, Loaded, Ran},
+    models::{self, OnDisk},
+    prepare::hex,
     runner::Runner,
 };
 
@@ -30,7 +33,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Queue policy instead of the file's.
     pub queue: Option<Policy>,
-    /// Where fused checkpoints are kept; [`prepare::cache_dir`] if `None`.
+    /// Where fused checkpoints and built engines are kept; [`crate::prepare::cache_dir`] if `None`.
     pub cache: Option<PathBuf>,
 }
 
@@ -42,6 +45,8 @@ pub enum Progress<'a> {
     Fused(&'a str, &'a tapetum_models::fuse::Fused),
     /// A model is being loaded by an engine.
     Loading(&'a str, &'static str),
+    /// What becomes of an engine that is built or taken from the cache: the model's name, the engine's, and what.
+    Engine(&'a str, &'static str, Event<'a>),
 }
 
 /// A pipeline whose models are loaded.
@@ -69,25 +74,14 @@ pub fn assemble<'a>(
     let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
     let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
     any_is_there(choice)?;
-    let cache = match &options.cache {
-        Some(cache) => cache.clone(),
-        None if file.models.iter().any(|m| m.is_checkpoint) => prepare::cache_dir()?,
-        None => PathBuf::new(),
-    };
-    let mut models = Vec::new();
-    for model in &file.models {
-        let prepared =
-            prepare::prepare(model, &cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
-        if let Some(fused) = &prepared.fused {
-            tell(Progress::Fused(&model.name, fused));
-        }
-        models.push(OnDisk::read(prepared.path, model)?);
-    }
+    let models = models::on_disk(file, options.cache.as_deref(), tell)?;
     let mut passed_over = Vec::new();
     for name in choice.names() {
-        let engine = backend::by_name(name)?;
-        match load::load(file, engine, &plan, &models, tell) {
-            Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
+        let backend = backend::by_name(name)?;
+        let loaded = Engine::new(backend, file, options.cache.as_deref(), false, tell)
+            .and_then(|engine| load::load(file, &engine, &plan, &models, tell));
+        match loaded {
+            Ok(loaded) => return finish(file, backend, plan, &models, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
@@ -98,7 +92,7 @@ pub fn assemble<'a>(
 }
 
 /// Told before any model is fused, which takes its time.
-fn any_is_there(choice: &Choice) -> Result<()> {
+pub(crate) fn any_is_there(choice: &Choice) -> Result<()> {
     let mut missing = Vec::new();
     for name in choice.names() {
         match backend::by_name(name)?.find() {
@@ -109,7 +103,7 @@ fn any_is_there(choice: &Choice) -> Result<()> {
     Err(none_can(&missing))
 }
 
-fn none_can(passed_over: &[PassedOver]) -> Error {
+pub(crate) fn none_can(passed_over: &[PassedOver]) -> Error {
     let tried: Vec<String> = passed_over.iter().map(|p| format!("{}: {}", p.engine, p.why)).collect();
     let message = match tried.as_slice() {
         [only] => only.clone(),
@@ -137,7 +131,7 @@ fn finish<'a>(
         labels: spec.labels.clone(),
         model: spec.model.map(|at| {
             let network = &models[at].contract.network;
-            let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
+            let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
             let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             ModelInfo {
                 sha256: models[at].sha256.clone(),
@@ -145,6 +139,7 @@ fn finish<'a>(
                 engine: format!("{}/{}", engine.full_name(), precision.name()),
                 engine_version: engine_version.clone(),
                 nodes,
+                origin,
                 passed_over: passed_over.clone(),
             }
         }),

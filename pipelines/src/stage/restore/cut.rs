@@ -6,6 +6,8 @@ use tapetum_runtime::{
     tiles::Grid,
 };
 
+use crate::shapes::Sizes;
+
 /// Memory of a run for each byte of the network's working set: layouts of the engine's own and memory that it keeps. As
 /// measured, 1.4 to 3.5 (`restore-memory`).
 const ENGINE: u64 = 4;
@@ -80,6 +82,25 @@ impl Cut {
         };
         let whole = if wish.tile.is_some() || wish.piecemeal { 0 } else { pixels };
         Ok(Self { tile: (side, side), overlap: overlap(side), whole })
+    }
+
+    /// The same, but never a whole picture that is larger than a tile.
+    pub fn always(self) -> Self {
+        Self { whole: 0, ..self }
+    }
+
+    /// The sizes of its tiles as the network gets them, if no larger picture stays whole.
+    pub fn sizes(&self, contract: &Contract) -> Sizes {
+        let (of, least) = match contract.input.size {
+            SizePolicy::Fixed { .. } => (1, (self.tile.1, self.tile.0)),
+            SizePolicy::Multiple { of, min_height, min_width } => (of, (min_height, min_width)),
+            SizePolicy::Range { multiple, min_height, min_width, .. } => (multiple, (min_height, min_width)),
+        };
+        let of = of.max(contract.input.pad.multiple().unwrap_or(1)).max(1);
+        let whole = |side: usize| side.max(1).next_multiple_of(of);
+        // A picture that is smaller than a tile is a smaller tile.
+        let least = (whole(least.0.min(self.tile.1)), whole(least.1.min(self.tile.0)));
+        Sizes { least, most: (whole(self.tile.1), whole(self.tile.0)) }
     }
 
     /// The tiles of a picture of `size` that the network gets as `padded`, both (width, height).
