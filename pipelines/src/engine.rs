@@ -15,7 +15,7 @@ use tapetum_runtime::{
 use crate::{
     assemble::Progress,
     config::PipelineFile,
-    engine_cache::{Cache, Event, Key, Opened, Origin, Wanted},
+    engine_cache::{self, Cache, Event, Key, Opened, Wanted},
     models::OnDisk,
     prepare, shapes,
 };
@@ -136,9 +136,7 @@ impl<'f> Engine<'f> {
             Ok(None) => {}
             Err::<_, Error>(e) => said(Event::Said(&format!("engine cache: {e}; nothing is kept"))),
         }
-        let mut session = load(None)?;
-        let golden = check(&mut session)?;
-        Ok(Opened { session, golden, origin: Origin::Unkept })
+        engine_cache::without(&mut load, &mut check)
     }
 
     fn options(&self, at: usize, model: &OnDisk, threads: usize) -> Result<LoadOptions> {

@@ -26,6 +26,8 @@ pub struct Warmed {
     pub golden: Option<f32>,
     /// What loading and checking takes from now on.
     pub start: Duration,
+    /// The part of it that is checking.
+    pub checking: Duration,
 }
 
 /// What warming came to.
@@ -98,7 +100,8 @@ fn one(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Warmed> {
     let begun = Instant::now();
-    let Opened { session, mut golden, origin } = engine.session(at, model, plan.threads, tell)?;
+    let Opened { session, mut golden, mut checking, origin } =
+        engine.session(at, model, plan.threads, tell)?;
     let mut start = begun.elapsed();
     let full = format!("{}/{}", engine.backend().full_name(), session.precision().name());
     drop(session);
@@ -106,11 +109,11 @@ fn one(
         let begun = Instant::now();
         let again = engine.session(at, model, plan.threads, tell)?;
         start = begun.elapsed();
-        golden = again.golden;
+        (golden, checking) = (again.golden, again.checking);
         if !matches!(again.origin, Origin::Found { .. }) {
             return Err(Error::internal("the engine does not take what it built itself just now")
                 .at(format!("{} on {full}", model.path.display())));
         }
     }
-    Ok(Warmed { model: name.to_owned(), engine: full, origin, golden, start })
+    Ok(Warmed { model: name.to_owned(), engine: full, origin, golden, start, checking })
 }

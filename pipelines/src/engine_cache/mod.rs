@@ -20,4 +20,4 @@ mod open;
 pub use entry::{Record, Recorded, Unsound};
 pub use folder::Cache;
 pub use key::Key;
-pub use open::{Event, Opened, Origin, Wanted};
+pub use open::{Event, Opened, Origin, Wanted, without};

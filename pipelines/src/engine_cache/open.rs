@@ -34,6 +34,8 @@ pub struct Opened<S> {
     pub session: S,
     /// What the self-check came to, if there was one.
     pub golden: Option<f32>,
+    /// What the self-check took.
+    pub checking: Duration,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -149,11 +151,13 @@ impl Cache {
         if let Some(name) = before.keys().chain(after.keys()).find(name) {
             return Err(Not::Bad(format!("the engine rejected the entry and wrote {name} anew")));
         }
+        let begun = Instant::now();
         let golden =
             check(&mut session).map_err(|e| Not::Bad(format!("entry failed its self-check ({e})")))?;
+        let checking = begun.elapsed();
         self.trusted.borrow_mut().insert(id.to_owned());
         self.used(id);
-        Ok(Opened { session, golden, origin: Origin::Found { bytes: record.bytes() } })
+        Ok(Opened { session, golden, checking, origin: Origin::Found { bytes: record.bytes() } })
     }
 
     fn build<S>(
@@ -171,7 +175,9 @@ impl Cache {
         };
         let begun = Instant::now();
         let mut session = (wanted.load)(Some(&building.0))?;
+        let loaded = begun.elapsed();
         let golden = (wanted.check)(&mut session)?;
+        let checking = begun.elapsed() - loaded;
         let seconds = begun.elapsed().as_secs_f64();
         let kept = entry::seal(&building.0, wanted.key, wanted.model_bytes, seconds).and_then(|record| {
             self.remove(id)?;
@@ -195,14 +201,26 @@ impl Cache {
                 Origin::Unkept
             }
         };
-        Ok(Opened { session, golden, origin })
+        Ok(Opened { session, golden, checking, origin })
     }
 }
 
 fn unkept<S>(wanted: Wanted<'_, S>) -> Result<Opened<S>> {
-    let mut session = (wanted.load)(None)?;
-    let golden = (wanted.check)(&mut session)?;
-    Ok(Opened { session, golden, origin: Origin::Unkept })
+    without(wanted.load, wanted.check)
+}
+
+/// Loads and checks a session of which nothing is kept.
+///
+/// # Errors
+/// What loading or checking says.
+pub fn without<S>(
+    load: &mut dyn FnMut(Option<&Path>) -> Result<S>,
+    check: &mut dyn FnMut(&mut S) -> Result<Option<f32>>,
+) -> Result<Opened<S>> {
+    let mut session = load(None)?;
+    let begun = Instant::now();
+    let golden = check(&mut session)?;
+    Ok(Opened { session, golden, checking: begun.elapsed(), origin: Origin::Unkept })
 }
 
 /// A folder that is removed unless it was renamed into its place.

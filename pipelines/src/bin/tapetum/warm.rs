@@ -71,10 +71,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// `segmenter on ort:openvino/fp32: built in 0.3 s, checked to 2e-7, 2.6 MiB kept; starts in 0.14 s`.
+/// `segmenter on ort:cpu/fp32: built in 0.3 s, checked to 2e-7 in 0.04 s, 2.6 MiB kept; starts in 0.14 s`.
 fn line(warmed: &Warmed) -> String {
     let checked = match warmed.golden {
-        Some(error) => format!("checked to {error:.0e}"),
+        Some(error) => format!("checked to {error:.0e} in {:.2} s", warmed.checking.as_secs_f64()),
         None => "no golden record: not self-checked".to_owned(),
     };
     let start = warmed.start.as_secs_f64();
@@ -97,5 +97,6 @@ fn object(warmed: &Warmed) -> serde_json::Value {
     json!({
         "model": warmed.model, "engine": warmed.engine, "origin": origin, "build_seconds": seconds,
         "bytes": bytes, "golden_error": warmed.golden, "start_seconds": warmed.start.as_secs_f64(),
+        "check_seconds": warmed.golden.map(|_| warmed.checking.as_secs_f64()),
     })
 }
