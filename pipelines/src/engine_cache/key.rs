@@ -82,6 +82,7 @@ impl Key {
 
     /// Whether `other` is the same model in the same use on another machine, driver or version.
     pub fn is_kin(&self, other: &Self) -> bool {
-        self.model == other.model && self.engine == other.engine && self.shapes == other.shapes
+        (&self.model, &self.engine, &self.precision, &self.options, &self.shapes)
+            == (&other.model, &other.engine, &other.precision, &other.options, &other.shapes)
     }
 }

@@ -125,7 +125,7 @@ impl Backend for Ort {
 
     fn builds(&self, options: &EngineOptions) -> Result<Option<Builds>> {
         let library = library::loaded(self.provider)?;
-        built::builds(self.provider, &library, options)
+        built::builds(self.provider, &library.found, options)
     }
 }
 

@@ -2,27 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    library::Library,
-    provider::{self, Provider, Settings},
-};
+use super::provider::{self, Provider, Settings};
 use crate::{
     Result,
-    backend::{Builds, Device, EngineOptions, LoadOptions, ModelSource},
+    backend::{Builds, Device, EngineOptions, Found, LoadOptions, ModelSource},
 };
 
 /// Options that change nothing in what is built: where OpenVINO's blobs are concerned, its threads.
 const OF_THE_RUN: &[&str] = &["num_of_threads"];
 
 /// See [`crate::backend::Backend::builds`].
-pub(super) fn builds(
-    provider: Provider,
-    library: &Library,
-    engines: &EngineOptions,
-) -> Result<Option<Builds>> {
+pub(super) fn builds(provider: Provider, found: &Found, engines: &EngineOptions) -> Result<Option<Builds>> {
     // Neither shapes nor folders: those are not the provider's to say.
     let options = LoadOptions { engines: engines.clone(), ..LoadOptions::default() };
-    let path = library.found.library.as_deref().unwrap_or(Path::new(""));
+    let path = found.library.as_deref().unwrap_or(Path::new(""));
     let mut unreadable = None;
     let (settings, device, version, slow) = match provider {
         // The graph as ONNX Runtime has optimised it for this processor.
@@ -45,7 +38,7 @@ pub(super) fn builds(
         }
         _ => return Ok(None),
     };
-    let onnxruntime = ("onnxruntime".to_owned(), library.found.version.clone());
+    let onnxruntime = ("onnxruntime".to_owned(), found.version.clone());
     Ok(Some(Builds {
         versions: match provider {
             Provider::Cpu => vec![onnxruntime],
@@ -124,6 +117,36 @@ mod tests {
         assert_eq!(two, without_runs(provider::openvino(&options).unwrap()));
         options.engines.openvino.precision = crate::backend::Precision::Fp16;
         assert_ne!(two, without_runs(provider::openvino(&options).unwrap()));
+    }
+
+    #[test]
+    fn what_is_built_names_its_device_and_whether_it_is_worth_keeping() {
+        let found = Found { version: "1.31.1".into(), providers: Vec::new(), library: None };
+        let mut engines = EngineOptions::default();
+        engines.tensorrt.device = 1;
+        engines.tensorrt.precision = crate::backend::Precision::Fp16;
+        let of = |provider, engines: &EngineOptions| builds(provider, &found, engines).unwrap();
+        let tensorrt = of(Provider::TensorRt, &engines).unwrap();
+        assert_eq!((&tensorrt.device, tensorrt.slow), (&Device::Nvidia(1), true));
+        assert_eq!(tensorrt.precision.name(), "fp16");
+        assert!(tensorrt.options.contains(&("trt_fp16_enable".into(), "1".into())), "{tensorrt:?}");
+        assert!(tensorrt.versions.contains(&("onnxruntime".into(), "1.31.1".into())), "{tensorrt:?}");
+        // A folder is not what an engine depends on, a context model is not what it is.
+        engines.tensorrt.context_models = Some("/ctx".into());
+        assert_eq!(of(Provider::TensorRt, &engines).unwrap(), tensorrt);
+        // Who chose TensorRT's own folder has it his way.
+        engines.tensorrt.engine_cache = Some("/own".into());
+        assert_eq!(of(Provider::TensorRt, &engines), None);
+        assert_eq!(of(Provider::Cuda, &engines), None);
+
+        let cpu = of(Provider::OpenVino, &engines).unwrap();
+        assert_eq!((cpu.device, cpu.slow), (Device::Cpu, false));
+        assert!(cpu.unreadable.unwrap().contains("libopenvino_ir_frontend"));
+        engines.openvino.device = "GPU.1".into();
+        let gpu = of(Provider::OpenVino, &engines).unwrap();
+        assert_eq!((gpu.device, gpu.slow, gpu.unreadable), (Device::Intel("GPU.1".into()), true, None));
+        engines.openvino.cache = Some("/own".into());
+        assert_eq!(of(Provider::OpenVino, &engines), None);
     }
 
     #[test]
