@@ -139,6 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_built_for_tiles_gets_no_larger_picture() {
+        let contract = contract(SizePolicy::Multiple { of: 8, min_height: 16, min_width: 32 }, Some(256));
+        let wish = Wish { memory: 512 << 20, ..Wish::default() };
+        let cut = Cut::new(wish, &contract).unwrap();
+        // 524288 pixels fit: a picture that is low and wide stays whole, unless only tiles are built for.
+        assert_eq!(tiles(&cut, 2048, 256), (1, 2048));
+        assert_eq!(tiles(&cut.always(), 2048, 256).1, 704);
+        assert_eq!(cut.sizes(&contract), Sizes { least: (16, 32), most: (704, 704) });
+    }
+
+    #[test]
     fn pictures_stay_whole_as_long_as_the_memory_holds_them() {
         let any = SizePolicy::Multiple { of: 4, min_height: 16, min_width: 16 };
         let wish = Wish { memory: 4 << 30, ..Wish::default() };
