@@ -1,32 +1,26 @@
 //! From a pipeline file to loaded stages: which engine runs the models, with how many threads.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, Seek},
-    num::NonZero,
-    path::PathBuf,
-    sync::Mutex,
-};
+use std::{path::PathBuf, sync::Mutex};
 
 use sha2::{Digest, Sha256};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    backend::{self, Backend, LoadOptions, ModelSource, Precision, Session},
-    contract::{Contract, SizePolicy},
+    backend::{self, Backend},
 };
 
+pub use crate::plan::Plan;
 use crate::{
     Item, ModelInfo, PassedOver, RunInfo, StageInfo,
     config::{Choice, PipelineFile, StageSpec},
-    flow::{Lane, Limits, Policy},
-    prepare::{self, hex},
+    engine::Engine,
+    engine_cache::Event,
+    flow::{Lane, Policy},
+    load::{self, Loaded, Ran},
+    models::{self, OnDisk},
+    prepare::hex,
     runner::Runner,
-    stage::Net,
 };
-
-/// Most regions of one frame in one run of a model.
-const BATCH: usize = 8;
 
 /// What the caller decides over the pipeline file's head.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +33,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Queue policy instead of the file's.
     pub queue: Option<Policy>,
-    /// Where fused checkpoints are kept; [`prepare::cache_dir`] if `None`.
+    /// Where fused checkpoints and built engines are kept; [`crate::prepare::cache_dir`] if `None`.
     pub cache: Option<PathBuf>,
 }
 
@@ -51,6 +45,8 @@ pub enum Progress<'a> {
     Fused(&'a str, &'a tapetum_models::fuse::Fused),
     /// A model is being loaded by an engine.
     Loading(&'a str, &'static str),
+    /// What becomes of an engine that is built or taken from the cache: the model's name, the engine's, and what.
+    Engine(&'a str, &'static str, Event<'a>),
 }
 
 /// A pipeline whose models are loaded.
@@ -60,40 +56,6 @@ pub struct Pipeline<'a> {
     /// How many workers and threads were planned.
     pub plan: Plan,
     pub(crate) stages: Vec<Vec<Mutex<Runner<'a>>>>,
-}
-
-/// Threads over the whole pipeline.
-///
-/// Files want frames per second: one worker per core, each running a whole model on its own frame, so that nothing
-/// waits for the slowest thread of a layer. Cameras want a young result: two workers that share the cores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// What happens when frames come faster than they are worked on.
-    pub policy: Policy,
-    /// Frames worked on at once.
-    pub workers: usize,
-    /// Threads inside each run of a model.
-    pub threads: usize,
-    /// Frames that may wait.
-    pub waiting: usize,
-}
-
-impl Plan {
-    fn new(file: &PipelineFile, options: &Options, live: bool) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let by_source = if live { Policy::Latest } else { Policy::Block };
-        let policy = options.queue.or(file.queue).unwrap_or(by_source);
-        let usual = if policy == Policy::Block { cores } else { cores.min(2) };
-        let workers = options.workers.or(file.workers).unwrap_or(usual).max(1);
-        let threads = options.threads.or(file.threads).unwrap_or((cores / workers).max(1));
-        let waiting = file.queue_size.unwrap_or(if policy == Policy::Block { 4 } else { 1 });
-        Self { policy, workers, threads, waiting }
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        let unfinished = if self.policy == Policy::Block { 2 * self.workers } else { self.workers };
-        Limits { waiting: self.waiting, unfinished, active: 2 * self.workers + 2 }
-    }
 }
 
 /// Prepares and loads the models of `file` and builds its stages.
@@ -112,25 +74,14 @@ pub fn assemble<'a>(
     let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
     let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
     any_is_there(choice)?;
-    let cache = match &options.cache {
-        Some(cache) => cache.clone(),
-        None if file.models.iter().any(|m| m.is_checkpoint) => prepare::cache_dir()?,
-        None => PathBuf::new(),
-    };
-    let mut models = Vec::new();
-    for model in &file.models {
-        let prepared =
-            prepare::prepare(model, &cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
-        if let Some(fused) = &prepared.fused {
-            tell(Progress::Fused(&model.name, fused));
-        }
-        models.push(OnDisk::read(prepared.path, model)?);
-    }
+    let models = models::on_disk(file, options.cache.as_deref(), tell)?;
     let mut passed_over = Vec::new();
     for name in choice.names() {
-        let engine = backend::by_name(name)?;
-        match load(file, engine, &plan, &models, tell) {
-            Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
+        let backend = backend::by_name(name)?;
+        let loaded = Engine::new(backend, file, options.cache.as_deref(), false, tell)
+            .and_then(|engine| load::load(file, &engine, &plan, &models, tell));
+        match loaded {
+            Ok(loaded) => return finish(file, backend, plan, &models, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
@@ -141,7 +92,7 @@ pub fn assemble<'a>(
 }
 
 /// Told before any model is fused, which takes its time.
-fn any_is_there(choice: &Choice) -> Result<()> {
+pub(crate) fn any_is_there(choice: &Choice) -> Result<()> {
     let mut missing = Vec::new();
     for name in choice.names() {
         match backend::by_name(name)?.find() {
@@ -152,136 +103,13 @@ fn any_is_there(choice: &Choice) -> Result<()> {
     Err(none_can(&missing))
 }
 
-fn none_can(passed_over: &[PassedOver]) -> Error {
+pub(crate) fn none_can(passed_over: &[PassedOver]) -> Error {
     let tried: Vec<String> = passed_over.iter().map(|p| format!("{}: {}", p.engine, p.why)).collect();
     let message = match tried.as_slice() {
         [only] => only.clone(),
         _ => format!("none of the engines asked for can run this pipeline:\n  {}", tried.join("\n  ")),
     };
     Error::new(ErrorKind::Environment, message)
-}
-
-/// A model file, read but not loaded by an engine.
-struct OnDisk {
-    path: PathBuf,
-    sha256: String,
-    contract: Contract,
-}
-
-impl OnDisk {
-    fn read(path: PathBuf, model: &crate::config::ModelFile) -> Result<Self> {
-        let unreadable = |e: std::io::Error| {
-            Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
-        };
-        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
-        let mut digest = Sha256::new();
-        loop {
-            let bytes = file.fill_buf().map_err(unreadable)?;
-            if bytes.is_empty() {
-                break;
-            }
-            digest.update(bytes);
-            let read = bytes.len();
-            file.consume(read);
-        }
-        file.rewind().map_err(unreadable)?;
-        // A fused checkpoint carries its contract with the proof and the golden record.
-        let carried = match model.is_checkpoint {
-            true => Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?,
-            false => model.contract.clone(),
-        };
-        let contract = carried.ok_or_else(|| {
-            Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
-        })?;
-        Ok(Self { sha256: hex(&digest.finalize()), contract, path })
-    }
-}
-
-/// What an engine made of a pipeline.
-struct Loaded<'a> {
-    stages: Vec<Vec<Mutex<Runner<'a>>>>,
-    /// By model; none where no stage runs it.
-    ran: Vec<Option<Ran>>,
-}
-
-/// How a model runs, as the engine told.
-#[derive(Clone, Default)]
-struct Ran {
-    nodes: Vec<(String, usize)>,
-    precision: Precision,
-}
-
-/// Every instance of every stage, on one engine.
-fn load<'a>(
-    file: &'a PipelineFile,
-    engine: &'static dyn Backend,
-    plan: &Plan,
-    models: &[OnDisk],
-    tell: &mut dyn FnMut(Progress<'_>),
-) -> Result<Loaded<'a>> {
-    engine.probe()?;
-    let mut ran = vec![None; models.len()];
-    let mut stages = Vec::new();
-    for (index, spec) in file.stages.iter().enumerate() {
-        // A stage that only one worker may be in gets the threads of all.
-        let (instances, threads) =
-            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
-        let mut runners = Vec::with_capacity(instances);
-        for _ in 0..instances {
-            let place = |e: Error| e.at(format!("stage {:?}", spec.name));
-            let net = match spec.model {
-                None => None,
-                Some(at) => {
-                    tell(Progress::Loading(&file.models[at].name, engine.full_name()));
-                    let options = LoadOptions {
-                        threads: Some(threads),
-                        engines: file.engines.clone(),
-                        min_share: file.models[at].min_share,
-                        ..LoadOptions::default()
-                    };
-                    let first = ran[at].is_none();
-                    let session = session(engine, &models[at], options, first).map_err(place)?;
-                    ran[at].get_or_insert_with(|| Ran {
-                        nodes: session.placement().to_vec(),
-                        precision: session.precision(),
-                    });
-                    let reads = spec.kind.reads;
-                    // tract plans for each batch size anew, so it gets one region at a time.
-                    let batch = if engine.name() == "tract" { 1 } else { BATCH };
-                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
-                }
-            };
-            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
-        }
-        stages.push(runners);
-    }
-    Ok(Loaded { stages, ran })
-}
-
-fn is_ordered(spec: &StageSpec) -> bool {
-    spec.every > 1 || spec.plan.ordered()
-}
-
-/// Loads `model` and, if it is the first of its instances, holds it against its golden record.
-fn session(
-    engine: &'static dyn Backend,
-    model: &OnDisk,
-    mut options: LoadOptions,
-    check: bool,
-) -> Result<Box<dyn Session>> {
-    let input = &model.contract.input;
-    options.shapes = match input.size {
-        SizePolicy::Fixed { height, width } if engine.name() == "tract" => {
-            Some(vec![vec![1, input.colour.channels(), height, width]])
-        }
-        _ => None,
-    };
-    let place = |e: Error| e.at(format!("{} on {}", model.path.display(), engine.full_name()));
-    let mut session = engine.load(ModelSource::Path(&model.path), &options).map_err(place)?;
-    if let Some(golden) = model.contract.golden.as_ref().filter(|_| check) {
-        golden.check(&mut *session).map_err(place)?;
-    }
-    Ok(session)
 }
 
 fn finish<'a>(
@@ -303,7 +131,7 @@ fn finish<'a>(
         labels: spec.labels.clone(),
         model: spec.model.map(|at| {
             let network = &models[at].contract.network;
-            let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
+            let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
             let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             ModelInfo {
                 sha256: models[at].sha256.clone(),
@@ -311,6 +139,7 @@ fn finish<'a>(
                 engine: format!("{}/{}", engine.full_name(), precision.name()),
                 engine_version: engine_version.clone(),
                 nodes,
+                origin,
                 passed_over: passed_over.clone(),
             }
         }),

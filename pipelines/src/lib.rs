@@ -8,16 +8,23 @@
 pub mod assemble;
 pub mod config;
 mod cpu;
+mod engine;
+pub mod engine_cache;
 pub mod executor;
 pub mod flow;
 mod item;
+mod load;
+mod models;
+mod plan;
 pub mod prepare;
 mod run_info;
 mod runner;
+pub mod shapes;
 pub mod sink;
 pub mod source;
 pub mod stage;
 mod summary;
+pub mod warm;
 
 pub use item::{Fate, Item, Skip, Slot, SlotState};
 pub use run_info::{ModelInfo, PassedOver, RunInfo, StageInfo};

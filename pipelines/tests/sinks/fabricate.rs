@@ -30,6 +30,7 @@ fn stage(name: &str, kind: &'static str, labels: &[&str], model: bool) -> StageI
         engine: "ort:cpu/fp32".into(),
         engine_version: "onnxruntime 1.32.0".into(),
         nodes: vec![("cpu".into(), 73)],
+        origin: tapetum::engine_cache::Origin::Found { bytes: 7 },
         passed_over: vec![PassedOver { engine: "ort:cuda".into(), why: "no library \"libcudart\"".into() }],
     });
     StageInfo { name: name.into(), kind, labels: labels.iter().map(|l| (*l).into()).collect(), model }

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tapetum::assemble::{self, Options, Pipeline, Progress};
 use tapetum::config::{Choice, ModelChange, PipelineFile};
+use tapetum::engine_cache::{Event, Origin};
 use tapetum::executor::{self, Outcome, Run};
 use tapetum::flow::Policy;
 use tapetum::source::{Source, SourceInfo};
@@ -86,7 +87,16 @@ pub fn load<'f>(
     quiet: bool,
 ) -> Result<Pipeline<'f>> {
     let spinner = Spinner::new(quiet);
-    let pipeline = assemble::assemble(file, options, &source.name, source.live, &mut |step| match step {
+    let mut tell = |step: Progress<'_>| show(&spinner, step);
+    let pipeline = assemble::assemble(file, options, &source.name, source.live, &mut tell)?;
+    spinner.done();
+    Ok(pipeline)
+}
+
+/// Says what is being done while models are fused, built and loaded.
+pub fn show(spinner: &Spinner, step: Progress<'_>) {
+    let of = |model: &str| if model.is_empty() { String::new() } else { format!("{model}: ") };
+    match step {
         Progress::Fusing(model, step) => spinner.say(match step {
             Step::Reading(_) => format!("{model}: reading the checkpoint"),
             Step::Found(d) => format!("{model}: folding {} {}", d.network, d.variant),
@@ -103,9 +113,14 @@ pub fn load<'f>(
             fused.contract.proof.as_ref().map_or(0.0, |p| p.max_rel),
         )),
         Progress::Loading(model, engine) => spinner.say(format!("{model}: loading on {engine}")),
-    })?;
-    spinner.done();
-    Ok(pipeline)
+        Progress::Engine(model, engine, Event::Waiting) => {
+            spinner.say(format!("{model}: another process builds it for {engine}; waiting"));
+        }
+        Progress::Engine(model, engine, Event::Building(estimate)) => {
+            spinner.takes(format!("{model}: building for {engine}"), estimate);
+        }
+        Progress::Engine(model, _, Event::Said(what)) => spinner.keep(format!("{}{what}", of(model))),
+    }
 }
 
 /// What the pipeline runs on, in a few lines.
@@ -129,7 +144,12 @@ pub fn describe(pipeline: &Pipeline<'_>, source: &SourceInfo) -> String {
             model.engine, model.engine_version, plan.workers, plan.threads
         ));
         for (stage, model) in pipeline.info.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?))) {
-            out.push_str(&format!("  {}: {}\n", stage.name, model.nodes_shown()));
+            let origin = match model.origin {
+                Origin::Unkept => String::new(),
+                Origin::Built { seconds, .. } => format!(", built in {seconds:.1} s and kept"),
+                Origin::Found { .. } => ", from cache".to_owned(),
+            };
+            out.push_str(&format!("  {}: {}{origin}\n", stage.name, model.nodes_shown()));
         }
         for p in &model.passed_over {
             out.push_str(&format!("passed over {}: {}\n", p.engine, p.why));
