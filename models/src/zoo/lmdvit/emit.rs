@@ -38,9 +38,7 @@ impl Emit<'_> {
     /// Takes the matrix `name [c_out, c_in]` and stores it as MatMul wants it, `[c_in, c_out]`.
     pub fn matrix(&mut self, name: &str, c_in: usize, c_out: usize) -> Result<String> {
         let stored = self.w.take(name, &[c_out, c_in])?;
-        let values = stored.f32s()?;
-        let turned = (0..c_in * c_out).map(|at| values[at % c_out * c_in + at / c_out]).collect();
-        Ok(self.b.param(name, Tensor::new(&[c_in, c_out], turned)?))
+        Ok(self.b.param(name, Tensor::new(&[c_in, c_out], turned(stored.f32s()?, c_out, c_in))?))
     }
 
     /// LayerNorm over the last axis, stored as `name.{weight, bias} [channels]`.
@@ -71,4 +69,9 @@ impl Emit<'_> {
     pub fn gather(&mut self, name: &str, table: &str, indices: &str) -> String {
         self.b.op("Gather", name, &[table, indices], &[("axis", Attr::Int(0))])
     }
+}
+
+/// The matrix `values [rows, cols]`, transposed.
+pub(super) fn turned(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols).map(|at| values[at % rows * cols + at / rows]).collect()
 }

@@ -92,8 +92,8 @@ fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> 
     // In two steps: a sum over all tokens at once would lose digits.
     let lines =
         plane.reshape(e, &format!("{name}/lines"), h, &[Part::Rows(1), Part::Cols(1), Part::Just(all)]);
-    let column = e.mean(&format!("{name}/column_mean"), &lines, 0);
-    let mean = e.mean(&format!("{name}/mean"), &column, 0);
+    let line = e.mean(&format!("{name}/line_means"), &lines, 1);
+    let mean = e.mean(&format!("{name}/mean"), &line, 0);
     let mean = e.b.reshape(&format!("{name}/mean/row"), &mean, &[1, all]);
     let second = e.affine(&format!("{inner}/second"), &mean, &second_w, &second_b);
 
