@@ -6,6 +6,11 @@ use crate::graph::{Attr, Builder};
 use crate::zoo::Weights;
 use crate::zoo::blocks::EPS;
 
+/// Values in a row of several tokens.
+const ROW: usize = 512;
+/// Tokens in such a row at most; their number in any plane is a multiple of this.
+const TOGETHER: usize = 64;
+
 /// The graph being built and where its tensors come from.
 pub(super) struct Emit<'a> {
     pub b: Builder,
@@ -57,6 +62,31 @@ impl Emit<'_> {
         let share = self.b.binary("Add", &format!("{name}/share"), &erf, &one);
         let twice = self.b.binary("Mul", &format!("{name}/twice"), x, &share);
         self.b.binary("Mul", name, &twice, &half)
+    }
+
+    /// `GELU(x · W + b)` of all tokens of a plane, `x [H·W, C]` → `[H·W, width]`; `b` is `[width]` or `[1, width]`.
+    ///
+    /// Several tokens together make a row for `b` and the GELU. Where the sum has the rows of the product, ONNX Runtime
+    /// makes a Gemm of both, which first fills the whole result with `b`, on one thread; where it has not, the GELU
+    /// takes `b` along, and long rows are what it does well.
+    pub fn affine_gelu(
+        &mut self,
+        names: [&str; 2],
+        x: &str,
+        weight: &str,
+        bias: &str,
+        width: usize,
+    ) -> String {
+        let [linear, gelu] = names;
+        let together = 1 << (ROW / width).clamp(2, TOGETHER).ilog2();
+        let product = self.b.binary("MatMul", &format!("{linear}/product"), x, weight);
+        let rows = self.b.reshape(&format!("{linear}/rows"), &product, &[-1, together * width as i64]);
+        let shape = self.b.ints(&[together, width as i64]);
+        let bias = self.b.binary("Expand", &format!("{linear}/bias/each"), bias, &shape);
+        let bias = self.b.reshape(&format!("{linear}/bias/row"), &bias, &[-1]);
+        let sum = self.b.binary("Add", linear, &rows, &bias);
+        let rows = self.gelu(gelu, &sum);
+        self.b.reshape(&format!("{gelu}/tokens"), &rows, &[-1, width as i64])
     }
 
     /// Mean along one axis, which disappears.
