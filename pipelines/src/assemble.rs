@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Seek},
     num::NonZero,
     path::PathBuf,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use sha2::{Digest, Sha256};
@@ -22,7 +22,7 @@ use crate::{
     flow::{Lane, Limits, Policy},
     prepare::{self, hex},
     runner::Runner,
-    stage::Net,
+    stage::{Engine, Net, Supply, engine::Post},
 };
 
 /// Most regions of one frame in one run of a model.
@@ -124,12 +124,13 @@ pub fn assemble<'a>(
         if let Some(fused) = &prepared.fused {
             tell(Progress::Fused(&model.name, fused));
         }
-        models.push(OnDisk::read(prepared.path, model)?);
+        models.push(Arc::new(OnDisk::read(prepared.path, model)?));
     }
     let mut passed_over = Vec::new();
-    for name in choice.names() {
-        let engine = backend::by_name(name)?;
-        match load(file, engine, &plan, &models, tell) {
+    let engines = choice.names().iter().map(|name| backend::by_name(name)).collect::<Result<Vec<_>>>()?;
+    for (at, name) in choice.names().iter().enumerate() {
+        let engine = engines[at];
+        match load(file, &engines[at..], &plan, &models, tell) {
             Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
@@ -211,14 +212,16 @@ struct Ran {
     precision: Precision,
 }
 
-/// Every instance of every stage, on one engine.
+/// Every instance of every stage, on the first of `engines`; the others stand by.
 fn load<'a>(
     file: &'a PipelineFile,
-    engine: &'static dyn Backend,
+    engines: &[&'static dyn Backend],
     plan: &Plan,
-    models: &[OnDisk],
+    models: &[Arc<OnDisk>],
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded<'a>> {
+    let (&engine, others) =
+        engines.split_first().ok_or_else(|| Error::internal("no engine to load the models on"))?;
     engine.probe()?;
     let mut ran = vec![None; models.len()];
     let mut stages = Vec::new();
@@ -229,6 +232,7 @@ fn load<'a>(
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
+            let post = spec.model.map(|_| Post::new(index));
             let net = match spec.model {
                 None => None,
                 Some(at) => {
@@ -240,22 +244,35 @@ fn load<'a>(
                         ..LoadOptions::default()
                     };
                     let first = ran[at].is_none();
-                    let session = session(engine, &models[at], options, first).map_err(place)?;
+                    let loaded = session(engine, &models[at], options.clone(), first).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
-                        nodes: session.placement().to_vec(),
-                        precision: session.precision(),
+                        nodes: loaded.placement().to_vec(),
+                        precision: loaded.precision(),
                     });
                     let reads = spec.kind.reads;
-                    // tract plans for each batch size anew, so it gets one region at a time.
-                    let batch = if engine.name() == "tract" { 1 } else { BATCH };
-                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
+                    let model = models[at].clone();
+                    let supply = Supply {
+                        proves: model.contract.golden.is_some(),
+                        load: Box::new(move |engine| session(engine, &model, options.clone(), true)),
+                        engine,
+                        others: others.to_vec(),
+                        batch,
+                    };
+                    let post = post.clone().unwrap_or_else(|| Post::new(index));
+                    let engine = Engine::supplied(loaded, supply, post);
+                    Some(Net::new(engine, &models[at].contract, |o| reads(&o.kind)).map_err(place)?)
                 }
             };
-            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
+            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?, post)));
         }
         stages.push(runners);
     }
     Ok(Loaded { stages, ran })
+}
+
+/// Most regions in one run; tract plans for each batch size anew, so it gets one at a time.
+fn batch(engine: &dyn Backend) -> usize {
+    if engine.name() == "tract" { 1 } else { BATCH }
 }
 
 fn is_ordered(spec: &StageSpec) -> bool {
@@ -288,7 +305,7 @@ fn finish<'a>(
     file: &'a PipelineFile,
     engine: &'static dyn Backend,
     plan: Plan,
-    models: &[OnDisk],
+    models: &[Arc<OnDisk>],
     loaded: Loaded<'a>,
     passed_over: Vec<PassedOver>,
     source: &str,

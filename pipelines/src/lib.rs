@@ -8,6 +8,7 @@
 pub mod assemble;
 pub mod config;
 mod cpu;
+pub mod engine_fault;
 pub mod executor;
 pub mod flow;
 mod item;

@@ -272,7 +272,9 @@ fn guarded<T>(doing: &str, step: impl FnOnce() -> TractResult<T>) -> Result<T> {
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            Err(Error::unsupported(format!("tract panicked {doing}: {why}")))
+            // While running it is a fault of tract's; before, an odd model may be at fault.
+            let kind = if doing == "running" { ErrorKind::Internal } else { ErrorKind::Unsupported };
+            Err(Error::new(kind, format!("tract panicked {doing}: {why}")))
         }
     }
 }
