@@ -114,9 +114,10 @@ pub struct EngineEvent {
 }
 
 impl fmt::Display for EngineEvent {
-    /// For people: `frame 12: tract/fp32 took over: …`.
+    /// For people, in one line: `frame 12: tract/fp32 took over: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "frame {}: {} {}: {}", self.frame, self.engine, self.change.name(), self.why)
+        let why = self.why.lines().next().unwrap_or_default();
+        write!(f, "frame {}: {} {}: {why}", self.frame, self.engine, self.change.name())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Real engines that fail while they run: what is restarted, what takes over, and that all of it is told.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -119,9 +120,13 @@ fn a_frame_on_which_the_session_fails_costs_that_frame_alone() {
     for engine in engines() {
         let graph = match engine.name() {
             "tract" => gather(),
-            "ort" => add(),
-            // OpenVINO gives a row of something for an index out of range.
-            _ => continue,
+            "ort:openvino" => {
+                // It gives something for an index out of range and for shapes that do not go together.
+                let line = "not run here: a failing session of ort:openvino, which computes on\n";
+                std::io::stderr().write_all(line.as_bytes()).unwrap();
+                continue;
+            }
+            _ => add(),
         };
         let folder = tempfile::tempdir().unwrap();
         let pictures = "gwgggwwgwgggggg";
