@@ -80,7 +80,7 @@ fn agree_everywhere(
 }
 
 fn nothing_written(result: Result<Quantized>, output: &Path, kind: ErrorKind, says: &str) {
-    let e = result.err().expect("an error");
+    let e = result.expect_err("an error");
     assert_eq!(e.kind(), kind, "{e}");
     assert!(e.to_string().contains(says), "{e}");
     assert!(!output.exists());

@@ -13,11 +13,11 @@ pub use crate::plan::Plan;
 use crate::{
     Item, ModelInfo, PassedOver, RunInfo, StageInfo,
     config::{Choice, PipelineFile, StageSpec},
-    engine::Engine,
     engine_cache::Event,
     flow::{Lane, Policy},
     load::{self, Loaded, Ran},
-    models::{self, OnDisk},
+    loader::{Loader, Stock},
+    models,
     prepare::hex,
     runner::Runner,
 };
@@ -75,13 +75,14 @@ pub fn assemble<'a>(
     let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
     any_is_there(choice)?;
     let models = models::on_disk(file, options.cache.as_deref(), tell)?;
+    let stock = Stock::new(file, models, options.cache.as_deref());
     let mut passed_over = Vec::new();
-    for name in choice.names() {
-        let backend = backend::by_name(name)?;
-        let loaded = Engine::new(backend, file, options.cache.as_deref(), false, tell)
-            .and_then(|engine| load::load(file, &engine, &plan, &models, tell));
+    let engines = choice.names().iter().map(|name| backend::by_name(name)).collect::<Result<Vec<_>>>()?;
+    for (at, name) in choice.names().iter().enumerate() {
+        let loaded = Loader::new(engines[at], stock.clone(), false, tell)
+            .and_then(|loader| load::load(file, &loader, &engines[at + 1..], &stock, &plan, tell));
         match loaded {
-            Ok(loaded) => return finish(file, backend, plan, &models, loaded, passed_over, source),
+            Ok(loaded) => return finish(file, engines[at], plan, &stock, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
@@ -116,25 +117,25 @@ fn finish<'a>(
     file: &'a PipelineFile,
     engine: &'static dyn Backend,
     plan: Plan,
-    models: &[OnDisk],
+    stock: &Stock,
     loaded: Loaded<'a>,
     passed_over: Vec<PassedOver>,
     source: &str,
 ) -> Result<Pipeline<'a>> {
     let mut digest = Sha256::new();
     digest.update(&file.text);
-    models.iter().for_each(|m| digest.update(&m.sha256));
+    (0..stock.len()).for_each(|at| digest.update(&stock.model(at).sha256));
     let engine_version = engine.probe()?;
     let stage = |spec: &StageSpec| StageInfo {
         name: spec.name.clone(),
         kind: spec.kind.name,
         labels: spec.labels.clone(),
         model: spec.model.map(|at| {
-            let network = &models[at].contract.network;
+            let network = &stock.model(at).contract.network;
             let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
             let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
             ModelInfo {
-                sha256: models[at].sha256.clone(),
+                sha256: stock.model(at).sha256.clone(),
                 network: format!("{}{variant}", network.name),
                 engine: format!("{}/{}", engine.full_name(), precision.name()),
                 engine_version: engine_version.clone(),

@@ -19,6 +19,7 @@ use crate::{
     Accounting, Cpu, Fate, Item, Restorations, SlotState, Summary,
     assemble::Pipeline,
     cpu,
+    engine_fault::EngineFaults,
     flow::{Counts, Flow},
     sink::Sink,
     source::{Next, Source, StampFaults},
@@ -79,6 +80,7 @@ pub fn run(pipeline: &Pipeline<'_>, run: Run<'_>) -> Outcome {
         elapsed: delivery.elapsed(),
         stages: std::mem::take(&mut delivery.stages),
         restored: std::mem::take(&mut delivery.restored),
+        engine_faults: std::mem::take(&mut delivery.engine_faults),
         end_to_end: std::mem::take(&mut delivery.end_to_end),
         stamps: captured.stamps,
         unreadable: captured.unreadable,
@@ -228,7 +230,9 @@ fn work(shared: &Shared, pipeline: &Pipeline<'_>, clock: &dyn Clock) -> Duration
         {
             // The flow gives each instance to one worker at a time: the lock is never waited for.
             let runner = &pipeline.stages[work.stage][work.instance];
-            runner.lock().unwrap_or_else(PoisonError::into_inner).run(&mut work.item);
+            let mut runner = runner.lock().unwrap_or_else(PoisonError::into_inner);
+            runner.run(&mut work.item, from);
+            work.retire = runner.given_up();
         }
         work.item.slots[work.stage].took = clock.now().saturating_sub(from);
         in_stages += cpu::thread().saturating_sub(cpu_before);
@@ -250,6 +254,7 @@ struct Delivery<'a, 'p> {
     clock: &'a dyn Clock,
     stages: Vec<Histogram>,
     restored: Vec<Restorations>,
+    engine_faults: Vec<EngineFaults>,
     end_to_end: Histogram,
     first: Option<Tick>,
     last: Tick,
@@ -268,6 +273,7 @@ impl<'a, 'p> Delivery<'a, 'p> {
             clock,
             stages: vec![Histogram::default(); pipeline.stages.len()],
             restored: vec![Restorations::default(); pipeline.stages.len()],
+            engine_faults: vec![EngineFaults::default(); pipeline.stages.len()],
             end_to_end: Histogram::default(),
             first: None,
             last: Tick::ZERO,
@@ -319,6 +325,11 @@ impl<'a, 'p> Delivery<'a, 'p> {
             }
         }
         self.restored.iter_mut().enumerate().for_each(|(at, restored)| restored.add(item, at));
+        for event in &item.engine_events {
+            if let Some(faults) = self.engine_faults.get_mut(event.stage) {
+                faults.add(event);
+            }
+        }
         if item.fate == Fate::Ok {
             self.end_to_end.record(item.finished.saturating_sub(item.offered));
         }

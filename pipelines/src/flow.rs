@@ -53,6 +53,8 @@ pub struct Work {
     pub stage: usize,
     /// Index of the stage's instance, which is this worker's until [`Flow::done`].
     pub instance: usize,
+    /// Set before [`Flow::done`] if the instance fails on every frame: it gets no more, unless it is the last.
+    pub retire: bool,
     /// Which admitted frame it is; for [`Flow::done`].
     ticket: u64,
 }
@@ -92,6 +94,8 @@ pub struct Flow {
     lanes: Vec<Lane>,
     /// Instances of each stage that no worker has.
     idle: Vec<Vec<usize>>,
+    /// How many instances of each stage get frames.
+    alive: Vec<usize>,
     #[expect(clippy::vec_box, reason = "the box goes from thread to thread and comes back here as it is")]
     free: Vec<Box<Item>>,
     waiting: VecDeque<Box<Item>>,
@@ -116,11 +120,14 @@ impl Flow {
         };
         // One more is with the source, one with the sinks.
         let items = limits.waiting + limits.active + 2;
-        let idle = lanes.iter().map(|l| (0..if l.ordered { 1 } else { l.instances.max(1) }).collect());
+        let alive: Vec<usize> =
+            lanes.iter().map(|l| if l.ordered { 1 } else { l.instances.max(1) }).collect();
+        let idle = alive.iter().map(|n| (0..*n).collect());
         Self {
             policy,
             limits,
             idle: idle.collect(),
+            alive,
             lanes: lanes.to_vec(),
             free: std::iter::repeat_with(make).take(items).collect(),
             waiting: VecDeque::with_capacity(limits.waiting),
@@ -222,12 +229,18 @@ impl Flow {
 
     /// Hands out an instance of `stage`, of which there must be an idle one.
     fn enter(&mut self, stage: usize, item: Box<Item>, ticket: u64) -> Option<Work> {
-        self.idle[stage].pop().map(|instance| Work { item, stage, instance, ticket })
+        self.idle[stage].pop().map(|instance| Work { item, stage, instance, retire: false, ticket })
     }
 
     /// A worker has run its stage. Whether it failed stands in the item's [`Fate`].
     pub fn done(&mut self, work: Work) {
-        self.idle[work.stage].push(work.instance);
+        // An instance that fails at once would draw frames away from those that work. The last one stays, for frames
+        // must fail rather than wait for ever.
+        if work.retire && self.alive[work.stage] > 1 {
+            self.alive[work.stage] -= 1;
+        } else {
+            self.idle[work.stage].push(work.instance);
+        }
         let last = self.lanes.len();
         // Tickets are consecutive, so the place follows from the first.
         let first = self.active.front().map_or(0, |a| a.ticket);

@@ -1,7 +1,8 @@
 //! One frame on its way through the pipeline, with everything that was found on it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use crate::engine_fault::EngineEvent;
 use tapetum_runtime::{Frame, Image, clock::Tick, finding::Finding};
 
 /// A frame, what the stages found on it, and how long each took. Reused for later frames: nothing in it is freed.
@@ -13,6 +14,8 @@ pub struct Item {
     pub slots: Vec<Slot>,
     /// What became of it.
     pub fate: Fate,
+    /// What was done about engines that failed on it; almost always nothing.
+    pub engine_events: Vec<EngineEvent>,
     /// When the source handed it over.
     pub offered: Tick,
     /// When it left the last stage; meaningful once delivered.
@@ -29,6 +32,8 @@ pub struct Slot {
     pub finding: Finding,
     /// Time that the stage worked on this frame.
     pub took: Duration,
+    /// The engine that ran the stage's model, if it is another one than at the start of the run.
+    pub engine: Option<Arc<str>>,
 }
 
 /// Whether a stage ran on a frame.
@@ -90,11 +95,12 @@ pub enum Fate {
 impl Item {
     /// An item with a slot for each of the given empty findings.
     pub fn new(blanks: impl IntoIterator<Item = Finding>) -> Self {
-        let slot = |finding| Slot { state: SlotState::Pending, finding, took: Duration::ZERO };
+        let slot = |finding| Slot { state: SlotState::Pending, finding, took: Duration::ZERO, engine: None };
         Self {
             frame: Frame::default(),
             slots: blanks.into_iter().map(slot).collect(),
             fate: Fate::Ok,
+            engine_events: Vec::new(),
             offered: Tick::ZERO,
             finished: Tick::ZERO,
         }
@@ -103,9 +109,11 @@ impl Item {
     /// Makes it ready for the next frame; findings keep their memory.
     pub fn reset(&mut self) {
         self.fate = Fate::Ok;
+        self.engine_events.clear();
         for slot in &mut self.slots {
             slot.state = SlotState::Pending;
             slot.took = Duration::ZERO;
+            slot.engine = None;
         }
     }
 

@@ -8,12 +8,13 @@
 pub mod assemble;
 pub mod config;
 mod cpu;
-mod engine;
 pub mod engine_cache;
+pub mod engine_fault;
 pub mod executor;
 pub mod flow;
 mod item;
 mod load;
+mod loader;
 mod models;
 mod plan;
 pub mod prepare;

@@ -1,19 +1,21 @@
 //! Every instance of every stage, with its model on one engine.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use tapetum_runtime::{Error, Result, backend::Precision};
+use tapetum_runtime::{
+    Error, Result,
+    backend::{Backend, Precision},
+};
 
 use crate::{
     assemble::Progress,
     config::{PipelineFile, StageSpec},
-    engine::Engine,
     engine_cache::{Opened, Origin},
-    models::OnDisk,
+    loader::{Loader, Stock},
     plan::Plan,
     runner::Runner,
     shapes::BATCH,
-    stage::Net,
+    stage::{Engine, Net, Supply, engine::Post},
 };
 
 /// What an engine made of a pipeline.
@@ -32,15 +34,16 @@ pub(crate) struct Ran {
     pub origin: Origin,
 }
 
-/// Loads and checks what every instance of every stage needs.
+/// Loads and checks what every instance of every stage needs, on `loader`'s engine; `others` stand by.
 pub(crate) fn load<'a>(
     file: &'a PipelineFile,
-    engine: &Engine<'_>,
+    loader: &Loader,
+    others: &[&'static dyn Backend],
+    stock: &Arc<Stock>,
     plan: &Plan,
-    models: &[OnDisk],
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded<'a>> {
-    let mut ran = vec![None; models.len()];
+    let mut ran = vec![None; stock.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
         // A stage that only one worker may be in gets the threads of all.
@@ -49,27 +52,43 @@ pub(crate) fn load<'a>(
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
-            let net = match spec.model {
+            let post = spec.model.map(|_| Post::new(index));
+            let net = match spec.model.zip(post.clone()) {
                 None => None,
-                Some(at) => {
-                    let Opened { session, origin, .. } =
-                        engine.session(at, &models[at], threads, tell).map_err(place)?;
+                Some((at, post)) => {
+                    let Opened { session, origin, .. } = loader.session(at, threads, tell).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
                         nodes: session.placement().to_vec(),
                         precision: session.precision(),
                         origin,
                     });
                     let reads = spec.kind.reads;
-                    // tract plans for each batch size anew, so it gets one region at a time.
-                    let batch = if engine.backend().name() == "tract" { 1 } else { BATCH };
-                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
+                    let contract = &stock.model(at).contract;
+                    let again = stock.clone();
+                    let supply = Supply {
+                        proves: contract.golden.is_some(),
+                        load: Box::new(move |backend| {
+                            let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
+                            Ok(loader.session(at, threads, &mut |_| {})?.session)
+                        }),
+                        engine: loader.backend(),
+                        others: others.to_vec(),
+                        batch,
+                    };
+                    let engine = Engine::supplied(session, supply, post);
+                    Some(Net::new(engine, contract, |o| reads(&o.kind)).map_err(place)?)
                 }
             };
-            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
+            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?, post)));
         }
         stages.push(runners);
     }
     Ok(Loaded { stages, ran })
+}
+
+/// Most regions in one run; tract plans for each batch size anew, so it gets one at a time.
+fn batch(engine: &dyn Backend) -> usize {
+    if engine.name() == "tract" { 1 } else { BATCH }
 }
 
 fn is_ordered(spec: &StageSpec) -> bool {

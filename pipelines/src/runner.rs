@@ -1,14 +1,14 @@
 //! A stage with what the pipeline file declares around it: `when`, `crop`, `every`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tapetum_runtime::{Error, Rect, Result, finding::Finding};
+use tapetum_runtime::{Error, Rect, Result, clock::Tick, finding::Finding};
 
 use crate::{
     Fate, Item, Skip, Slot, SlotState,
     config::{Crop, StageSpec},
-    stage::{BreakUpTime, Input, Stage},
+    stage::{BreakUpTime, Input, Stage, engine::Post},
 };
 
 /// One instance of a stage as workers run it.
@@ -18,6 +18,8 @@ pub(crate) struct Runner<'a> {
     stage: Box<dyn Stage>,
     regions: Vec<Rect>,
     reuse: Reuse,
+    /// To and from its engine, if it has one.
+    post: Option<Arc<Post>>,
 }
 
 /// What `every` remembers.
@@ -29,8 +31,14 @@ struct Reuse {
 }
 
 impl<'a> Runner<'a> {
-    pub(crate) fn new(spec: &'a StageSpec, index: usize, stage: Box<dyn Stage>) -> Self {
-        Self { spec, index, stage, regions: Vec::with_capacity(8), reuse: Reuse { since: 0, last: None } }
+    pub(crate) fn new(
+        spec: &'a StageSpec,
+        index: usize,
+        stage: Box<dyn Stage>,
+        post: Option<Arc<Post>>,
+    ) -> Self {
+        let reuse = Reuse { since: 0, last: None };
+        Self { spec, index, stage, regions: Vec::with_capacity(8), reuse, post }
     }
 
     /// An empty finding of the stage's kind.
@@ -43,8 +51,27 @@ impl<'a> Runner<'a> {
         self.stage.conclusion()
     }
 
-    /// Runs the stage on `item`, or notes why not. A failure, a panic included, is noted in the item.
-    pub(crate) fn run(&mut self, item: &mut Item) {
+    /// Whether its model has no engine left: every further frame will fail.
+    pub(crate) fn given_up(&self) -> bool {
+        self.post.as_ref().is_some_and(|post| post.lock().given_up)
+    }
+
+    /// Runs the stage on `item`, or notes why not. A failure, a panic included, is noted in the item, and so is what was
+    /// done about an engine.
+    pub(crate) fn run(&mut self, item: &mut Item, now: Tick) {
+        if let Some(post) = &self.post {
+            let mut slip = post.lock();
+            (slip.now, slip.frame) = (now, item.frame.seq);
+        }
+        self.run_stage(item);
+        if let Some(post) = &self.post {
+            let mut slip = post.lock();
+            item.engine_events.append(&mut slip.events);
+            item.slots[self.index].engine.clone_from(&slip.engine);
+        }
+    }
+
+    fn run_stage(&mut self, item: &mut Item) {
         let outcome = match catch_unwind(AssertUnwindSafe(|| self.attempt(item))) {
             Ok(outcome) => outcome,
             Err(panic) => Err(Error::internal(format!("the stage panicked: {}", words_of(&*panic)))),
@@ -151,7 +178,7 @@ fn copy(from: &Finding, to: &mut Finding) {
     }
 }
 
-fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
@@ -172,8 +199,12 @@ mod tests {
             found(2, [60.0, 60.0, 120.0, 120.0]),
             found(2, [0.0, 0.0, 50.0, 50.0]),
         ];
-        let slot =
-            Slot { state: SlotState::Done, finding: Finding::Boxes(Boxes(boxes)), took: Duration::ZERO };
+        let slot = Slot {
+            state: SlotState::Done,
+            finding: Finding::Boxes(Boxes(boxes)),
+            took: Duration::ZERO,
+            engine: None,
+        };
         let crop = Crop { stage: 0, labels: vec![2], margin: 0.1, min_size: 16, most: 2 };
         let mut out = Vec::new();
         regions(&crop, &slot, (100, 100), &mut out);

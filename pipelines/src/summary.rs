@@ -7,7 +7,7 @@ use tapetum_runtime::{
     latency::Histogram,
 };
 
-use crate::{Item, SlotState, source::StampFaults, stage::BreakUpTime};
+use crate::{Item, SlotState, engine_fault::EngineFaults, source::StampFaults, stage::BreakUpTime};
 
 /// A run in figures.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Summary {
     pub stages: Vec<Histogram>,
     /// What restorations did, in the pipeline's order; all zero for other stages.
     pub restored: Vec<Restorations>,
+    /// What was done about engines that failed, in the pipeline's order.
+    pub engine_faults: Vec<EngineFaults>,
     /// From a frame's arrival to its delivery.
     pub end_to_end: Histogram,
     /// Timestamps that the source mended.

@@ -8,8 +8,8 @@ use crate::{
     PassedOver,
     assemble::{self, Options, Progress},
     config::{Choice, PipelineFile},
-    engine::Engine,
     engine_cache::{Opened, Origin},
+    loader::{Loader, Stock},
     models::{self, OnDisk},
     plan::Plan,
 };
@@ -55,21 +55,22 @@ pub fn warm(
     assemble::any_is_there(choice)?;
     let models = models::on_disk(file, options.cache.as_deref(), tell)?;
     let plan = Plan::new(file, options, false);
+    let stock = Stock::new(file, models, options.cache.as_deref());
     let mut outcome = Outcome { failed: Vec::new(), passed_over: Vec::new() };
     let mut ran = false;
     for name in choice.names() {
         let cannot = |e: &Error| matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported);
-        let engine = Engine::new(backend::by_name(name)?, file, options.cache.as_deref(), true, tell);
+        let loader = Loader::new(backend::by_name(name)?, stock.clone(), true, tell);
         let mut why = None;
-        match engine {
+        match loader {
             Err(e) if cannot(&e) => why = Some(e),
             Err(e) => return Err(e),
-            Ok(engine) => {
-                for (at, model) in models.iter().enumerate() {
+            Ok(loader) => {
+                for at in 0..stock.len() {
                     if !file.stages.iter().any(|stage| stage.model == Some(at)) {
                         continue;
                     }
-                    match one(&engine, at, model, &plan, &file.models[at].name, tell) {
+                    match one(&loader, at, stock.model(at), &plan, &file.models[at].name, tell) {
                         Ok(warmed) => done(&warmed),
                         Err(e) if cannot(&e) => {
                             why = Some(e);
@@ -92,7 +93,7 @@ pub fn warm(
 }
 
 fn one(
-    engine: &Engine<'_>,
+    loader: &Loader,
     at: usize,
     model: &OnDisk,
     plan: &Plan,
@@ -100,14 +101,13 @@ fn one(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Warmed> {
     let begun = Instant::now();
-    let Opened { session, mut golden, mut checking, origin } =
-        engine.session(at, model, plan.threads, tell)?;
+    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.threads, tell)?;
     let mut start = begun.elapsed();
-    let full = format!("{}/{}", engine.backend().full_name(), session.precision().name());
+    let full = format!("{}/{}", loader.backend().full_name(), session.precision().name());
     drop(session);
     if matches!(origin, Origin::Built { .. }) {
         let begun = Instant::now();
-        let again = engine.session(at, model, plan.threads, tell)?;
+        let again = loader.session(at, plan.threads, tell)?;
         start = begun.elapsed();
         (golden, checking) = (again.golden, again.checking);
         if !matches!(again.origin, Origin::Found { .. }) {

@@ -330,3 +330,36 @@ fn whatever_the_plan_the_account_holds_and_order_is_kept() {
         }
     }
 }
+
+/// Frames that each of two instances got, when instance `broken` says after each that it is of no more use.
+fn shares(broken: &[usize]) -> [usize; 2] {
+    let limits = Limits { waiting: 4, unfinished: 2, active: 4 };
+    let mut flow = Flow::new(Policy::Block, limits, &[LANE], || Box::new(Item::new([])));
+    let mut shares = [0, 0];
+    for _ in 0..50 {
+        while let Some(item) = flow.has_room().then(|| flow.take_free()).flatten() {
+            assert!(flow.offer(item).is_ok());
+        }
+        // Two workers, and whoever fails is the first to be done.
+        let mut works: Vec<Work> = std::iter::from_fn(|| flow.next_work()).collect();
+        assert!(!works.is_empty(), "frames wait for ever");
+        works.sort_by_key(|work| !broken.contains(&work.instance));
+        for mut work in works {
+            shares[work.instance] += 1;
+            work.retire = broken.contains(&work.instance);
+            flow.done(work);
+        }
+        while let Some(item) = flow.next_delivery() {
+            flow.delivered(item);
+        }
+    }
+    shares
+}
+
+#[test]
+fn an_instance_of_no_more_use_gets_no_more_frames_unless_it_is_the_last() {
+    assert_eq!(shares(&[]), [50, 50]);
+    assert_eq!(shares(&[0]), [1, 50]);
+    let [a, b] = shares(&[0, 1]);
+    assert!(a.min(b) == 1 && a.max(b) == 50, "{a} {b}");
+}

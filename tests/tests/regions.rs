@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tapetum::source;
-use tapetum::stage::Net;
+use tapetum::stage::{Engine, Net};
 use tapetum_models::fuse::{FuseOptions, fuse};
 use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource};
 use tapetum_runtime::contract::{Contract, ContractOverride, OutputKind};
@@ -25,7 +25,7 @@ fn run(engine: &'static dyn Backend, model: &Path, contract: &Contract, batch: u
     let load = LoadOptions { threads: Some(2), ..LoadOptions::default() };
     let session = engine.load(ModelSource::Path(model), &load).unwrap();
     let reads = |o: &tapetum_runtime::contract::OutputContract| matches!(o.kind, OutputKind::Classes { .. });
-    let mut net = Net::new(session, contract, batch, reads).unwrap();
+    let mut net = Net::new(Engine::alone(session, batch), contract, reads).unwrap();
     let (image, regions) = picture();
     let mut given = Vec::new();
     let each = net.each(&image, &regions, |output| {

@@ -5,5 +5,5 @@ pub mod proto;
 mod read;
 mod write;
 
-pub use read::read;
+pub use read::{read, read_tensor};
 pub use write::{append_metadata, write};

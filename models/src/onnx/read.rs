@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use tapetum_runtime::{DType, Error, Result};
+use tapetum_runtime::{DType, Error, Result, Tensor};
 
 use super::{convert, proto};
 use crate::graph::{Attr, Constant, Dim, Graph, Node, Value};
@@ -57,6 +57,23 @@ pub fn read(bytes: Bytes) -> Result<Graph> {
     Ok(out)
 }
 
+/// Reads one `TensorProto`, as recorded inputs and outputs are kept (`.pb`), with its name.
+///
+/// # Errors
+/// [`tapetum_runtime::ErrorKind::BadFile`] if the bytes are not a sound tensor; [`tapetum_runtime::ErrorKind::Unsupported`]
+/// for an element type that Tapetum does not compute with.
+pub fn read_tensor(bytes: Bytes) -> Result<(String, Tensor)> {
+    let tensor = proto::Tensor::decode(bytes)
+        .map_err(|e| Error::bad_file(format!("not an ONNX tensor, or cut short: {e}")).caused_by(e))?;
+    match convert::to_constant(&tensor)? {
+        Constant::Dense(dense) => Ok((tensor.name, std::sync::Arc::unwrap_or_clone(dense))),
+        Constant::Opaque { .. } => {
+            let message = format!("tensor {:?} has ONNX element type {}", tensor.name, tensor.data_type);
+            Err(Error::unsupported(message))
+        }
+    }
+}
+
 fn decode(bytes: Bytes) -> Result<proto::Model> {
     if bytes.is_empty() {
         return Err(Error::bad_file("the file is empty"));
@@ -87,7 +104,6 @@ fn value(v: &proto::ValueInfo) -> Result<Value> {
 
 /// Turns a `Constant` node into a stored tensor; false if its form is carried through as a node.
 fn lift_constant(n: &proto::Node, graph: &mut Graph) -> Result<bool> {
-    use tapetum_runtime::Tensor;
     let [output] = n.output.as_slice() else { return Ok(false) };
     let [a] = n.attribute.as_slice() else { return Ok(false) };
     let constant = match (a.name.as_str(), &a.t) {
@@ -104,7 +120,7 @@ fn lift_constant(n: &proto::Node, graph: &mut Graph) -> Result<bool> {
     Ok(true)
 }
 
-fn dense(tensor: tapetum_runtime::Tensor) -> Constant {
+fn dense(tensor: Tensor) -> Constant {
     Constant::Dense(std::sync::Arc::new(tensor))
 }
 

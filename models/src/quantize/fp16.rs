@@ -83,7 +83,7 @@ pub fn convert_fp16(
     let bytes = write(&source, half, record, &place, output, split.judge[0])?;
     tell(Step::Written(output));
     Ok(Quantized {
-        figures: figures,
+        figures,
         layers,
         equalised: false,
         calibrated: 0,

@@ -17,6 +17,7 @@ use super::observe::{Observed, observe, session, shapes};
 use super::opset;
 use super::range::{Range, Scale};
 use super::round::{Rounded, round};
+use super::sensitivity::Found;
 use super::{Layer, QuantizeOptions, Quantized, Step, equalise, sensitivity};
 use crate::fuse::{Place, engine as by_name, environment};
 use crate::graph::Graph;
@@ -279,11 +280,11 @@ fn choose(
         judge.figures(&prepared.emit(|n| !order[..number].contains(&n))?)
     })?;
     match found {
-        Ok((number, figures)) => {
+        Found::Enough(number, figures) => {
             let why = |n: usize| format!("alone it makes an error of {:.2e} of the output", damage[n].sqrt());
             Ok((order[..number].iter().map(|&n| (n, why(n))).collect(), figures))
         }
-        Err(best) => {
+        Found::None(best) => {
             let best = if best.is_empty() { all } else { best };
             let failed = best.iter().filter(|f| !f.passes());
             let figures: Vec<String> = failed.map(|f| format!("output {:?}: {f}", f.output)).collect();

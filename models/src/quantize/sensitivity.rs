@@ -16,20 +16,26 @@ pub(super) fn order(damage: &[f64], share: &[f64]) -> Vec<usize> {
     order
 }
 
+/// What [`fewest`] found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// So many layers are enough; the figures that are reached so.
+    Enough(usize, Vec<Figure>),
+    /// No number is; the best figures seen.
+    None(Vec<Figure>),
+}
+
 /// The least number of layers, taken from the front of the order, that has to be given up so that all figures pass: found
 /// by doubling, then halving. At most `most`; `judge` is asked for the figures of a number.
 ///
-/// Returns the number with its figures, or the best figures seen if none passes.
-pub(super) fn fewest(
-    most: usize,
-    judge: &mut dyn FnMut(usize) -> Result<Vec<Figure>>,
-) -> Result<std::result::Result<(usize, Vec<Figure>), Vec<Figure>>> {
+/// Returns the number with its figures.
+pub(super) fn fewest(most: usize, judge: &mut dyn FnMut(usize) -> Result<Vec<Figure>>) -> Result<Found> {
     let passes = |figures: &[Figure]| figures.iter().all(Figure::passes);
     let (mut failed, mut best) = (0, Vec::new());
     let mut number = 1.min(most);
     let mut passed = loop {
         if number == 0 {
-            return Ok(Err(best));
+            return Ok(Found::None(best));
         }
         let figures = judge(number)?;
         if passes(&figures) {
@@ -40,7 +46,7 @@ pub(super) fn fewest(
         }
         failed = number;
         if number == most {
-            return Ok(Err(best));
+            return Ok(Found::None(best));
         }
         number = (number * 2).min(most);
     };
@@ -53,7 +59,7 @@ pub(super) fn fewest(
             failed = middle;
         }
     }
-    Ok(Ok(passed))
+    Ok(Found::Enough(passed.0, passed.1))
 }
 
 /// How far the worst figure is above its gate; negative below.
@@ -79,11 +85,11 @@ mod tests {
                 asked.push(n);
                 Ok(figure(if n >= needed { 0.995 } else { 0.9 + n as f64 * 0.001 }))
             });
-            assert_eq!(found.unwrap().unwrap().0, needed);
+            assert!(matches!(found.unwrap(), Found::Enough(n, _) if n == needed));
             assert!(asked.len() <= 9, "{asked:?}");
         }
-        let none = fewest(6, &mut |n| Ok(figure(0.9 + n as f64 * 0.001))).unwrap().unwrap_err();
-        assert_eq!(none[0].value, 0.906);
+        let none = fewest(6, &mut |n| Ok(figure(0.9 + n as f64 * 0.001))).unwrap();
+        assert!(matches!(none, Found::None(best) if best[0].value == 0.906));
     }
 
     #[test]

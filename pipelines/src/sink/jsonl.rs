@@ -106,7 +106,13 @@ fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
             json.key("total").number(milliseconds(item.finished.saturating_sub(item.offered)));
         });
         let models = || run.stages.iter().filter_map(|stage| Some((&stage.name, stage.model.as_ref()?)));
-        json.key("engine").object(|json| models().for_each(|(name, m)| json.key(name).string(&m.engine)));
+        json.key("engine").object(|json| {
+            for (_, (stage, slot)) in stages() {
+                if let Some(model) = &stage.model {
+                    json.key(&stage.name).string(slot.engine.as_deref().unwrap_or(&model.engine));
+                }
+            }
+        });
         json.key("models").object(|json| models().for_each(|(name, m)| json.key(name).string(&m.sha256)));
         json.key("digest").string(&run.digest);
     });

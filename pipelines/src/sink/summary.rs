@@ -6,7 +6,7 @@ use super::{
     json::{Json, thousandths},
     jsonl::milliseconds,
 };
-use crate::{RunInfo, Summary, engine_cache::Origin, stage::BreakUpTime};
+use crate::{RunInfo, Summary, engine_cache::Origin, engine_fault::EngineFaults, stage::BreakUpTime};
 
 /// Writes `summary` as one object and a line end.
 pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
@@ -42,6 +42,12 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                     json.key("tiles").object(|json| tiles(json, done.tiles));
                     json.key("mean_kept").maybe(done.mean_kept());
                 });
+            }
+        });
+        json.key("engine_faults").object(|json| {
+            let faults = run.stages.iter().zip(&summary.engine_faults);
+            for (stage, faults) in faults.filter(|(_, f)| !f.events.is_empty()) {
+                json.key(&stage.name).object(|json| engine_faults(json, faults));
             }
         });
         json.key("models").object(|json| {
@@ -84,6 +90,20 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
         }
     });
     json.end_line();
+}
+
+fn engine_faults(json: &mut Json, faults: &EngineFaults) {
+    json.key("restarts").integer(faults.restarts);
+    json.key("events").array(|json| {
+        for event in &faults.events {
+            json.object(|json| {
+                json.key("frame").integer(event.frame);
+                json.key("change").string(event.change.name());
+                json.key("engine").string(&event.engine);
+                json.key("why").string(&event.why);
+            });
+        }
+    });
 }
 
 /// What became of the tiles of restored pictures.

@@ -17,11 +17,13 @@ mod break_up_time_stage;
 mod classify;
 mod detect;
 mod embed;
+pub(crate) mod engine;
 mod net;
 mod restore;
 mod segment;
 
 pub use break_up_time::{BreakUpTime, BreakUpTimer, EyeState, Interval, Rules};
+pub use engine::{Engine, Load, Supply};
 pub use net::{Net, Output};
 
 /// Every kind of stage in this build.

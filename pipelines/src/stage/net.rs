@@ -2,22 +2,24 @@
 
 use tapetum_runtime::{
     Error, Image, Rect, Result, Tensor,
-    backend::{Profile, Session},
+    backend::Profile,
     contract::{Contract, OutputContract},
     preprocess::{Placement, Preprocess},
 };
+
+use super::Engine;
 
 /// One worker's loaded model with its scratch memory.
 pub struct Net {
     /// The model's contract.
     pub contract: Contract,
     preprocess: Preprocess,
-    session: Box<dyn Session>,
+    engine: Engine,
     input: Vec<Tensor>,
     outputs: Vec<Tensor>,
     placements: Vec<Placement>,
-    /// Most regions in one run.
-    batch: usize,
+    /// Whether the model takes several regions in one run.
+    open_batch: bool,
     /// Index of the output that the stage reads.
     output: usize,
 }
@@ -37,42 +39,37 @@ pub struct Output<'a> {
 }
 
 impl Net {
-    /// `batch`: most regions in one run. The stage will read the first output that `reads` accepts.
+    /// The stage will read the first output that `reads` accepts.
     ///
     /// # Errors
     /// [`tapetum_runtime::ErrorKind::BadFile`] if the contract and the model's ports differ.
-    pub fn new(
-        session: Box<dyn Session>,
-        contract: &Contract,
-        batch: usize,
-        reads: impl Fn(&OutputContract) -> bool,
-    ) -> Result<Self> {
-        contract.check_ports(session.inputs(), session.outputs())?;
+    pub fn new(engine: Engine, contract: &Contract, reads: impl Fn(&OutputContract) -> bool) -> Result<Self> {
+        contract.check_ports(engine.inputs(), engine.outputs())?;
         let wanted = contract.outputs.iter().find(|o| reads(o));
-        let output = wanted.and_then(|o| session.outputs().iter().position(|p| p.name == o.name));
+        let output = wanted.and_then(|o| engine.outputs().iter().position(|p| p.name == o.name));
         let output =
             output.ok_or_else(|| Error::bad_file("the model has no output of the kind it is used for"))?;
-        let open_batch = session.inputs().first().is_some_and(|p| p.shape.first() == Some(&None));
+        let open_batch = engine.inputs().first().is_some_and(|p| p.shape.first() == Some(&None));
         Ok(Self {
             preprocess: Preprocess::new(&contract.input)?,
             contract: contract.clone(),
-            session,
+            engine,
             input: vec![Tensor::full(&[0], 0f32)],
             outputs: Vec::new(),
             placements: Vec::new(),
-            batch: if open_batch { batch.max(1) } else { 1 },
+            open_batch,
             output,
         })
     }
 
     /// Index of the output called `name`, for [`Output::all`].
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.session.outputs().iter().position(|port| port.name == name)
+        self.engine.outputs().iter().position(|port| port.name == name)
     }
 
     /// The shapes that the engine was built for, if it takes no others.
     pub fn profile(&self) -> Option<&Profile> {
-        self.session.profile()
+        self.engine.profile()
     }
 
     /// The (height, width) that the graph gets for a region of `width × height`.
@@ -95,11 +92,12 @@ impl Net {
         mut take: impl FnMut(Output<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut from = 0;
+        let batch = if self.open_batch { self.engine.batch().max(1) } else { 1 };
         while from < regions.len() {
             let size = self.preprocess.input_size(regions[from].width, regions[from].height)?;
             let mut to = from + 1;
             while to < regions.len()
-                && to - from < self.batch
+                && to - from < batch
                 && self.preprocess.input_size(regions[to].width, regions[to].height)? == size
             {
                 to += 1;
@@ -118,7 +116,7 @@ impl Net {
         for (region, out) in regions.iter().zip(input.chunks_exact_mut(channels * height * width)) {
             self.placements.push(self.preprocess.run(image, *region, out)?);
         }
-        self.session.run_into(&self.input, &mut self.outputs)
+        self.engine.run_into(&self.input, &mut self.outputs)
     }
 
     fn hand_out(

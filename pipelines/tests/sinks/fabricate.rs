@@ -9,6 +9,7 @@ use std::{
 
 use tapetum::{
     Accounting, Fate, Item, ModelInfo, PassedOver, RunInfo, Skip, Slot, SlotState, StageInfo, Summary,
+    engine_fault::{EngineChange, EngineEvent, EngineFaults},
     sink::{self, Sink},
     stage::{BreakUpTime, Interval},
 };
@@ -54,7 +55,7 @@ pub fn run(sinks: &[&'static str]) -> RunInfo {
 }
 
 fn done(finding: Finding) -> Slot {
-    Slot { state: SlotState::Done, finding, took: Duration::from_micros(4321) }
+    Slot { state: SlotState::Done, finding, took: Duration::from_micros(4321), engine: None }
 }
 
 /// A frame of `class`, with boxes where the eye is open and a disc of `radius` where the film is broken.
@@ -101,17 +102,26 @@ pub fn item(seq: u64, class: usize, radius: usize) -> Item {
             done(Finding::Measure(measure)),
         ],
         fate: Fate::Ok,
+        engine_events: Vec::new(),
         offered: pts,
         finished: pts + Duration::from_micros(12_345),
     }
 }
 
-/// An item whose second stage failed.
+/// The second stage's engine failed.
+fn took_over(frame: u64) -> EngineEvent {
+    let why = "the \"device\" was lost".into();
+    EngineEvent { stage: 1, frame, change: EngineChange::TookOver, engine: "tract/fp32".into(), why }
+}
+
+/// An item whose second stage failed, on another engine than at the start.
 pub fn failed(seq: u64) -> Item {
     let mut item = item(seq, CLEAR, 0);
     item.slots[1].state = SlotState::Failed;
     item.slots[2].state = SlotState::Pending;
     item.slots[3].state = SlotState::Pending;
+    item.slots[1].engine = Some("tract/fp32".into());
+    item.engine_events = vec![took_over(seq)];
     item.fate = Fate::Failed { stage: 1, why: "engine said \"no\"\n<b>twice</b>\u{1}".into() };
     item
 }
@@ -159,6 +169,10 @@ pub fn summary() -> Summary {
         },
         elapsed: Duration::from_secs(6),
         stages: vec![times.clone(), times.clone(), Histogram::default(), times.clone()],
+        engine_faults: vec![
+            EngineFaults::default(),
+            EngineFaults { restarts: 3, events: vec![took_over(13)] },
+        ],
         end_to_end: times,
         break_up_time: Some(BreakUpTime { intervals: vec![first, second] }),
         ..Summary::default()

@@ -74,8 +74,16 @@ fn lines_and_summary_are_as_the_schemas_say() {
     );
     assert_eq!(failed["findings"].as_object().unwrap().keys().collect::<Vec<_>>(), ["state"]);
 
+    assert_eq!(
+        failed["engine"],
+        json!({"state": "ort:cpu/fp32", "rings": "tract/fp32", "tfbu": "ort:cpu/fp32"})
+    );
+
     let summary: Value = serde_json::from_str(&fabricate::text(dir.path(), "summary.json")).unwrap();
     assert_valid(&schema(include_str!("../../schema/summary.schema.json")), &summary);
+    let change =
+        json!({"frame": 13, "change": "took over", "engine": "tract/fp32", "why": "the \"device\" was lost"});
+    assert_eq!(summary["engine_faults"], json!({"rings": {"restarts": 3, "events": [change]}}));
     assert_eq!(summary["frames"]["dropped"]["stale"], 3);
     assert_eq!(summary["fps"], 9.833);
     assert_eq!(summary["stages"]["tfbu"]["p50_ms"], Value::Null);

@@ -146,8 +146,9 @@ pub trait Session: Send {
     /// for them.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::BadInput`] if the inputs do not fit the ports, [`crate::ErrorKind::Internal`] or
-    /// [`crate::ErrorKind::Unsupported`] if the engine fails; `outputs` is then of no use.
+    /// [`crate::ErrorKind::BadInput`] if the inputs do not fit the ports or the model, [`crate::ErrorKind::Unsupported`] if
+    /// the engine cannot do it for these extents, [`crate::ErrorKind::Internal`] or [`crate::ErrorKind::Environment`]
+    /// if the engine itself fails (a pipeline loads the model again then); `outputs` is of no use after any of them.
     fn run_into(&mut self, inputs: &[Tensor], outputs: &mut Vec<Tensor>) -> Result<()>;
 
     /// As [`Session::run_into`], into new memory.

@@ -21,6 +21,7 @@ use tract_onnx::{pb, prelude::*, tract_hir::tract_core::plan::SimpleState};
 use super::{Backend, Found, LoadOptions, ModelSource, Port, Session, as_many, check_inputs};
 use crate::{Error, ErrorKind, Result, Tensor};
 
+mod apart;
 mod convert;
 mod ports;
 
@@ -165,6 +166,8 @@ impl TractSession {
                 model.set_input_fact(n, InferenceFact::dt_shape(dtype, shape))?;
             }
             let options = RunOptions { executor, ..RunOptions::default() };
+            let mut model = model.into_typed()?;
+            apart::keep_apart(&mut model)?;
             model.into_optimized()?.into_runnable_with_options(&options)
         })
         .map_err(|e| e.at(format!("tract, inputs {shapes:?}")))?;
@@ -269,7 +272,9 @@ fn guarded<T>(doing: &str, step: impl FnOnce() -> TractResult<T>) -> Result<T> {
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            Err(Error::unsupported(format!("tract panicked {doing}: {why}")))
+            // While running it is a fault of tract's; before, an odd model may be at fault.
+            let kind = if doing == "running" { ErrorKind::Internal } else { ErrorKind::Unsupported };
+            Err(Error::new(kind, format!("tract panicked {doing}: {why}")))
         }
     }
 }

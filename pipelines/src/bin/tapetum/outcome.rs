@@ -1,6 +1,7 @@
 //! The outcome of a run, for people.
 
 use tapetum::assemble::Pipeline;
+use tapetum::engine_fault::EngineChange;
 use tapetum::executor::Outcome;
 use tapetum::{Accounting, Restorations, Summary};
 use tapetum_runtime::latency::Histogram;
@@ -30,6 +31,15 @@ pub fn print(summary: &Summary, pipeline: &Pipeline<'_>) {
     }
     for (stage, done) in pipeline.info.stages.iter().zip(&summary.restored).filter(|(_, d)| d.frames > 0) {
         println!("{}: {}", stage.name, spared(*done));
+    }
+    for (stage, faults) in pipeline.info.stages.iter().zip(&summary.engine_faults) {
+        for event in faults.events.iter().filter(|e| e.change != EngineChange::Restarted) {
+            println!("{}: {event}", stage.name);
+        }
+        if faults.restarts > 0 {
+            let restarts = if faults.restarts == 1 { "restart" } else { "restarts" };
+            println!("{}: {} {restarts} of its engine", stage.name, faults.restarts);
+        }
     }
     let stamps = summary.stamps;
     if stamps.missing + stamps.backwards > 0 {

@@ -187,6 +187,7 @@ pub fn play_watched(
             clock: &clock,
             stop: stop_flag()?,
             watch: &mut |item, counts| {
+                tell_engines(item, pipeline, &bar);
                 meter.see(item, counts.captured);
                 see(item);
             },
@@ -194,6 +195,15 @@ pub fn play_watched(
     );
     bar.finish_and_clear();
     Ok(outcome)
+}
+
+/// Says at once what was done about an engine: it may change what the results are worth.
+fn tell_engines(item: &Item, pipeline: &Pipeline<'_>, bar: &ProgressBar) {
+    for event in &item.engine_events {
+        let stage = pipeline.info.stages.get(event.stage).map_or("", |stage| &stage.name);
+        // Above the bar, and not lost where there is none.
+        bar.suspend(|| eprintln!("{stage}: {event}"));
+    }
 }
 
 /// Set by Ctrl-C; a second one ends the program at once.

@@ -82,7 +82,7 @@ fn sections(
     key_frames(out, intervals, frames)?;
     latency(out, run, summary)?;
     accounting(out, summary)?;
-    provenance(out, run)?;
+    provenance(out, run, summary)?;
     out.write_str("</body></html>\n")
 }
 
@@ -213,13 +213,14 @@ fn accounting(out: &mut String, summary: &Summary) -> fmt::Result {
     out.write_str("</table>")
 }
 
-fn provenance(out: &mut String, run: &RunInfo) -> fmt::Result {
+fn provenance(out: &mut String, run: &RunInfo, summary: &Summary) -> fmt::Result {
     write!(
         out,
         "<h2>Provenance</h2><p>Pipeline <code>{}</code></p><div class=\"wide\"><table><tr><th>stage<th>network<th>engine<th>model (SHA-256)</tr>",
         Escaped(&run.digest)
     )?;
-    for (stage, model) in run.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?))) {
+    for (at, stage) in run.stages.iter().enumerate() {
+        let Some(model) = &stage.model else { continue };
         write!(
             out,
             "<tr><td>{}<td>{}<td>{} ({})",
@@ -237,6 +238,9 @@ fn provenance(out: &mut String, run: &RunInfo) -> fmt::Result {
                 Escaped(&passed.engine),
                 Escaped(&passed.why)
             )?;
+        }
+        for event in summary.engine_faults.get(at).iter().flat_map(|faults| &faults.events) {
+            write!(out, "<br>{}", Escaped(&event.to_string()))?;
         }
         write!(out, "<td><code>{}</code></tr>", Escaped(&model.sha256))?;
     }

@@ -4,11 +4,12 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tapetum_runtime::{
     Error, Result,
-    backend::{Backend, Builds, KeepEngines, LoadOptions, ModelSource, Session},
+    backend::{Backend, Builds, EngineOptions, KeepEngines, LoadOptions, ModelSource, Profile, Session},
     contract::SizePolicy,
 };
 
@@ -20,10 +21,50 @@ use crate::{
     prepare, shapes,
 };
 
+/// The models of a pipeline with all that an engine has to know to load them: at the start, and again when it failed.
+pub(crate) struct Stock {
+    options: EngineOptions,
+    /// Where kept engines are, below `engines`; the usual place if `None`.
+    cache: Option<PathBuf>,
+    models: Vec<Stocked>,
+}
+
+struct Stocked {
+    name: String,
+    model: OnDisk,
+    min_share: Option<f32>,
+    /// What the pipeline feeds to it, or what a stage says against its contract.
+    profile: std::result::Result<Option<Profile>, String>,
+}
+
+impl Stock {
+    /// `models`: those of `file`, in order.
+    pub fn new(file: &PipelineFile, models: Vec<OnDisk>, cache: Option<&Path>) -> Arc<Self> {
+        let stocked = |(at, model): (usize, OnDisk)| Stocked {
+            name: file.models[at].name.clone(),
+            min_share: file.models[at].min_share,
+            profile: shapes::profile(file, at, &model.contract).map_err(|e| e.to_string()),
+            model,
+        };
+        let models = models.into_iter().enumerate().map(stocked).collect();
+        Arc::new(Self { options: file.engines.clone(), cache: cache.map(Path::to_path_buf), models })
+    }
+
+    /// Model `at` of the pipeline file.
+    pub fn model(&self, at: usize) -> &OnDisk {
+        &self.models[at].model
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.models.len()
+    }
+}
+
 /// One engine that is to run the models of a pipeline.
-pub(crate) struct Engine<'f> {
+pub(crate) struct Loader {
     backend: &'static dyn Backend,
-    file: &'f PipelineFile,
+    stock: Arc<Stock>,
     kept: Option<Kept>,
     /// Models of which a session was checked.
     checked: RefCell<BTreeSet<usize>>,
@@ -37,20 +78,19 @@ struct Kept {
     keep: bool,
 }
 
-impl<'f> Engine<'f> {
-    /// Loads the engine's library. `cache`: where kept engines are, below `engines`; `warm`: whether all are to be kept.
+impl Loader {
+    /// Loads the engine's library. `warm`: whether all engines that it builds are to be kept.
     ///
     /// # Errors
     /// As [`Backend::probe`].
     pub fn new(
         backend: &'static dyn Backend,
-        file: &'f PipelineFile,
-        cache: Option<&Path>,
+        stock: Arc<Stock>,
         warm: bool,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Self> {
         backend.probe()?;
-        let kept = match (&file.engines.keep, backend.builds(&file.engines)?) {
+        let kept = match (&stock.options.keep, backend.builds(&stock.options)?) {
             (KeepEngines::Off, _) | (_, None) => None,
             (keep, Some(Builds { unreadable: Some(why), .. })) => {
                 if warm || *keep != KeepEngines::Auto {
@@ -61,7 +101,7 @@ impl<'f> Engine<'f> {
             }
             (keep, Some(builds)) => {
                 let always = warm || builds.slow || *keep != KeepEngines::Auto;
-                let opened = folder(keep, cache).and_then(|folder| {
+                let opened = folder(keep, stock.cache.as_deref()).and_then(|folder| {
                     if !always && !folder.is_dir() {
                         return Ok(None);
                     }
@@ -79,7 +119,7 @@ impl<'f> Engine<'f> {
                 }
             }
         };
-        Ok(Self { backend, file, kept, checked: RefCell::default() })
+        Ok(Self { backend, stock, kept, checked: RefCell::default() })
     }
 
     pub fn backend(&self) -> &'static dyn Backend {
@@ -97,14 +137,14 @@ impl<'f> Engine<'f> {
     pub fn session(
         &self,
         at: usize,
-        model: &OnDisk,
         threads: usize,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Opened<Box<dyn Session>>> {
-        let (name, engine) = (&self.file.models[at].name, self.backend.full_name());
+        let Stocked { name, model, .. } = &self.stock.models[at];
+        let engine = self.backend.full_name();
         tell(Progress::Loading(name, engine));
         let place = |e: Error| e.at(format!("{} on {engine}", model.path.display()));
-        let options = self.options(at, model, threads).map_err(place)?;
+        let options = self.options(at, threads).map_err(place)?;
         let profile = options.profile.clone();
         let kept = Cell::new(false);
         let mut load = |keep: Option<&Path>| {
@@ -139,10 +179,11 @@ impl<'f> Engine<'f> {
         engine_cache::without(&mut load, &mut check)
     }
 
-    fn options(&self, at: usize, model: &OnDisk, threads: usize) -> Result<LoadOptions> {
+    fn options(&self, at: usize, threads: usize) -> Result<LoadOptions> {
+        let Stocked { model, min_share, profile, .. } = &self.stock.models[at];
         let input = &model.contract.input;
         let profile = match self.backend.compiles() {
-            true => shapes::profile(self.file, at, &model.contract)?,
+            true => profile.clone().map_err(Error::config)?,
             false => None,
         };
         if profile.is_none() && self.backend.name() == "ort:tensorrt" {
@@ -157,8 +198,8 @@ impl<'f> Engine<'f> {
         Ok(LoadOptions {
             threads: Some(threads),
             shapes,
-            engines: self.file.engines.clone(),
-            min_share: self.file.models[at].min_share,
+            engines: self.stock.options.clone(),
+            min_share: *min_share,
             profile,
             keep: None,
         })
