@@ -1,32 +1,23 @@
 //! From a pipeline file to loaded stages: which engine runs the models, with how many threads.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, Seek},
-    num::NonZero,
-    path::PathBuf,
-    sync::Mutex,
-};
+use std::{path::PathBuf, sync::Mutex};
 
 use sha2::{Digest, Sha256};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    backend::{self, Backend, LoadOptions, ModelSource, Precision, Session},
-    contract::{Contract, SizePolicy},
+    backend::{self, Backend},
 };
 
+pub use crate::plan::Plan;
 use crate::{
     Item, ModelInfo, PassedOver, RunInfo, StageInfo,
     config::{Choice, PipelineFile, StageSpec},
-    flow::{Lane, Limits, Policy},
+    flow::{Lane, Policy},
+    load::{self, Loaded, OnDisk, Ran},
     prepare::{self, hex},
     runner::Runner,
-    stage::Net,
 };
-
-/// Most regions of one frame in one run of a model.
-const BATCH: usize = 8;
 
 /// What the caller decides over the pipeline file's head.
 #[derive(Clone, Debug, Default)]
@@ -62,40 +53,6 @@ pub struct Pipeline<'a> {
     pub(crate) stages: Vec<Vec<Mutex<Runner<'a>>>>,
 }
 
-/// Threads over the whole pipeline.
-///
-/// Files want frames per second: one worker per core, each running a whole model on its own frame, so that nothing
-/// waits for the slowest thread of a layer. Cameras want a young result: two workers that share the cores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// What happens when frames come faster than they are worked on.
-    pub policy: Policy,
-    /// Frames worked on at once.
-    pub workers: usize,
-    /// Threads inside each run of a model.
-    pub threads: usize,
-    /// Frames that may wait.
-    pub waiting: usize,
-}
-
-impl Plan {
-    fn new(file: &PipelineFile, options: &Options, live: bool) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let by_source = if live { Policy::Latest } else { Policy::Block };
-        let policy = options.queue.or(file.queue).unwrap_or(by_source);
-        let usual = if policy == Policy::Block { cores } else { cores.min(2) };
-        let workers = options.workers.or(file.workers).unwrap_or(usual).max(1);
-        let threads = options.threads.or(file.threads).unwrap_or((cores / workers).max(1));
-        let waiting = file.queue_size.unwrap_or(if policy == Policy::Block { 4 } else { 1 });
-        Self { policy, workers, threads, waiting }
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        let unfinished = if self.policy == Policy::Block { 2 * self.workers } else { self.workers };
-        Limits { waiting: self.waiting, unfinished, active: 2 * self.workers + 2 }
-    }
-}
-
 /// Prepares and loads the models of `file` and builds its stages.
 ///
 /// # Errors
@@ -129,7 +86,7 @@ pub fn assemble<'a>(
     let mut passed_over = Vec::new();
     for name in choice.names() {
         let engine = backend::by_name(name)?;
-        match load(file, engine, &plan, &models, tell) {
+        match load::load(file, engine, &plan, &models, tell) {
             Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
             Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
                 passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
@@ -159,129 +116,6 @@ fn none_can(passed_over: &[PassedOver]) -> Error {
         _ => format!("none of the engines asked for can run this pipeline:\n  {}", tried.join("\n  ")),
     };
     Error::new(ErrorKind::Environment, message)
-}
-
-/// A model file, read but not loaded by an engine.
-struct OnDisk {
-    path: PathBuf,
-    sha256: String,
-    contract: Contract,
-}
-
-impl OnDisk {
-    fn read(path: PathBuf, model: &crate::config::ModelFile) -> Result<Self> {
-        let unreadable = |e: std::io::Error| {
-            Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
-        };
-        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
-        let mut digest = Sha256::new();
-        loop {
-            let bytes = file.fill_buf().map_err(unreadable)?;
-            if bytes.is_empty() {
-                break;
-            }
-            digest.update(bytes);
-            let read = bytes.len();
-            file.consume(read);
-        }
-        file.rewind().map_err(unreadable)?;
-        // A fused checkpoint carries its contract with the proof and the golden record.
-        let carried = match model.is_checkpoint {
-            true => Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?,
-            false => model.contract.clone(),
-        };
-        let contract = carried.ok_or_else(|| {
-            Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
-        })?;
-        Ok(Self { sha256: hex(&digest.finalize()), contract, path })
-    }
-}
-
-/// What an engine made of a pipeline.
-struct Loaded<'a> {
-    stages: Vec<Vec<Mutex<Runner<'a>>>>,
-    /// By model; none where no stage runs it.
-    ran: Vec<Option<Ran>>,
-}
-
-/// How a model runs, as the engine told.
-#[derive(Clone, Default)]
-struct Ran {
-    nodes: Vec<(String, usize)>,
-    precision: Precision,
-}
-
-/// Every instance of every stage, on one engine.
-fn load<'a>(
-    file: &'a PipelineFile,
-    engine: &'static dyn Backend,
-    plan: &Plan,
-    models: &[OnDisk],
-    tell: &mut dyn FnMut(Progress<'_>),
-) -> Result<Loaded<'a>> {
-    engine.probe()?;
-    let mut ran = vec![None; models.len()];
-    let mut stages = Vec::new();
-    for (index, spec) in file.stages.iter().enumerate() {
-        // A stage that only one worker may be in gets the threads of all.
-        let (instances, threads) =
-            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
-        let mut runners = Vec::with_capacity(instances);
-        for _ in 0..instances {
-            let place = |e: Error| e.at(format!("stage {:?}", spec.name));
-            let net = match spec.model {
-                None => None,
-                Some(at) => {
-                    tell(Progress::Loading(&file.models[at].name, engine.full_name()));
-                    let options = LoadOptions {
-                        threads: Some(threads),
-                        engines: file.engines.clone(),
-                        min_share: file.models[at].min_share,
-                        ..LoadOptions::default()
-                    };
-                    let first = ran[at].is_none();
-                    let session = session(engine, &models[at], options, first).map_err(place)?;
-                    ran[at].get_or_insert_with(|| Ran {
-                        nodes: session.placement().to_vec(),
-                        precision: session.precision(),
-                    });
-                    let reads = spec.kind.reads;
-                    // tract plans for each batch size anew, so it gets one region at a time.
-                    let batch = if engine.name() == "tract" { 1 } else { BATCH };
-                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
-                }
-            };
-            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
-        }
-        stages.push(runners);
-    }
-    Ok(Loaded { stages, ran })
-}
-
-fn is_ordered(spec: &StageSpec) -> bool {
-    spec.every > 1 || spec.plan.ordered()
-}
-
-/// Loads `model` and, if it is the first of its instances, holds it against its golden record.
-fn session(
-    engine: &'static dyn Backend,
-    model: &OnDisk,
-    mut options: LoadOptions,
-    check: bool,
-) -> Result<Box<dyn Session>> {
-    let input = &model.contract.input;
-    options.shapes = match input.size {
-        SizePolicy::Fixed { height, width } if engine.name() == "tract" => {
-            Some(vec![vec![1, input.colour.channels(), height, width]])
-        }
-        _ => None,
-    };
-    let place = |e: Error| e.at(format!("{} on {}", model.path.display(), engine.full_name()));
-    let mut session = engine.load(ModelSource::Path(&model.path), &options).map_err(place)?;
-    if let Some(golden) = model.contract.golden.as_ref().filter(|_| check) {
-        golden.check(&mut *session).map_err(place)?;
-    }
-    Ok(session)
 }
 
 fn finish<'a>(

@@ -11,6 +11,8 @@ mod cpu;
 pub mod executor;
 pub mod flow;
 mod item;
+mod load;
+mod plan;
 pub mod prepare;
 mod run_info;
 mod runner;

@@ -1,0 +1,151 @@
+//! Models on disk, and sessions of them on one engine.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Seek},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use sha2::{Digest, Sha256};
+use tapetum_runtime::{
+    Error, ErrorKind, Result,
+    backend::{Backend, LoadOptions, ModelSource, Precision, Session},
+    contract::{Contract, SizePolicy},
+};
+
+use crate::{
+    assemble::Progress,
+    config::{PipelineFile, StageSpec},
+    plan::Plan,
+    prepare::hex,
+    runner::Runner,
+    stage::Net,
+};
+
+/// Most regions of one frame in one run of a model.
+const BATCH: usize = 8;
+
+/// A model file, read but not loaded by an engine.
+pub(crate) struct OnDisk {
+    pub path: PathBuf,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+    pub contract: Contract,
+}
+
+impl OnDisk {
+    pub fn read(path: PathBuf, model: &crate::config::ModelFile) -> Result<Self> {
+        let unreadable = |e: std::io::Error| {
+            Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
+        };
+        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
+        let mut digest = Sha256::new();
+        loop {
+            let bytes = file.fill_buf().map_err(unreadable)?;
+            if bytes.is_empty() {
+                break;
+            }
+            digest.update(bytes);
+            let read = bytes.len();
+            file.consume(read);
+        }
+        file.rewind().map_err(unreadable)?;
+        // A fused checkpoint carries its contract with the proof and the golden record.
+        let carried = match model.is_checkpoint {
+            true => Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?,
+            false => model.contract.clone(),
+        };
+        let contract = carried.ok_or_else(|| {
+            Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
+        })?;
+        Ok(Self { sha256: hex(&digest.finalize()), contract, path })
+    }
+}
+
+/// What an engine made of a pipeline.
+pub(crate) struct Loaded<'a> {
+    pub stages: Vec<Vec<Mutex<Runner<'a>>>>,
+    /// By model; none where no stage runs it.
+    pub ran: Vec<Option<Ran>>,
+}
+
+/// How a model runs, as the engine told.
+#[derive(Clone, Default)]
+pub(crate) struct Ran {
+    pub nodes: Vec<(String, usize)>,
+    pub precision: Precision,
+}
+
+/// Every instance of every stage, on one engine.
+pub(crate) fn load<'a>(
+    file: &'a PipelineFile,
+    engine: &'static dyn Backend,
+    plan: &Plan,
+    models: &[OnDisk],
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Loaded<'a>> {
+    engine.probe()?;
+    let mut ran = vec![None; models.len()];
+    let mut stages = Vec::new();
+    for (index, spec) in file.stages.iter().enumerate() {
+        // A stage that only one worker may be in gets the threads of all.
+        let (instances, threads) =
+            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
+        let mut runners = Vec::with_capacity(instances);
+        for _ in 0..instances {
+            let place = |e: Error| e.at(format!("stage {:?}", spec.name));
+            let net = match spec.model {
+                None => None,
+                Some(at) => {
+                    tell(Progress::Loading(&file.models[at].name, engine.full_name()));
+                    let options = LoadOptions {
+                        threads: Some(threads),
+                        engines: file.engines.clone(),
+                        min_share: file.models[at].min_share,
+                        ..LoadOptions::default()
+                    };
+                    let first = ran[at].is_none();
+                    let session = session(engine, &models[at], options, first).map_err(place)?;
+                    ran[at].get_or_insert_with(|| Ran {
+                        nodes: session.placement().to_vec(),
+                        precision: session.precision(),
+                    });
+                    let reads = spec.kind.reads;
+                    // tract plans for each batch size anew, so it gets one region at a time.
+                    let batch = if engine.name() == "tract" { 1 } else { BATCH };
+                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
+                }
+            };
+            runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
+        }
+        stages.push(runners);
+    }
+    Ok(Loaded { stages, ran })
+}
+
+fn is_ordered(spec: &StageSpec) -> bool {
+    spec.every > 1 || spec.plan.ordered()
+}
+
+/// Loads `model` and, if it is the first of its instances, holds it against its golden record.
+fn session(
+    engine: &'static dyn Backend,
+    model: &OnDisk,
+    mut options: LoadOptions,
+    check: bool,
+) -> Result<Box<dyn Session>> {
+    let input = &model.contract.input;
+    options.shapes = match input.size {
+        SizePolicy::Fixed { height, width } if engine.name() == "tract" => {
+            Some(vec![vec![1, input.colour.channels(), height, width]])
+        }
+        _ => None,
+    };
+    let place = |e: Error| e.at(format!("{} on {}", model.path.display(), engine.full_name()));
+    let mut session = engine.load(ModelSource::Path(&model.path), &options).map_err(place)?;
+    if let Some(golden) = model.contract.golden.as_ref().filter(|_| check) {
+        golden.check(&mut *session).map_err(place)?;
+    }
+    Ok(session)
+}
