@@ -33,7 +33,7 @@ pub fn cost(graph: &Graph, inputs: &[Vec<usize>]) -> Cost {
     cost
 }
 
-fn of_node(node: &Node, shapes: &BTreeMap<String, Known>) -> Option<u64> {
+pub(crate) fn of_node(node: &Node, shapes: &BTreeMap<String, Known>) -> Option<u64> {
     let fixed = |name: &str| shapes.get(name)?.fixed();
     let product = |dims: &[usize]| dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
     let (a, b, out) = (fixed(node.input(0)?)?, fixed(node.input(1)?)?, fixed(node.output())?);

@@ -222,12 +222,12 @@ fn proof_record(engine: String, options: &ProofOptions, figures: &Figures, param
 }
 
 /// The folder the result goes to; temporary files stand there too, so that publishing is one rename.
-struct Place {
+pub(crate) struct Place {
     folder: PathBuf,
 }
 
 impl Place {
-    fn beside(output: &Path) -> Result<Self> {
+    pub(crate) fn beside(output: &Path) -> Result<Self> {
         let parent = output.parent().filter(|p| !p.as_os_str().is_empty());
         let folder = parent.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
         if output.is_dir() {
@@ -239,7 +239,7 @@ impl Place {
         Ok(Self { folder })
     }
 
-    fn write(&self, graph: &Graph) -> Result<NamedTempFile> {
+    pub(crate) fn write(&self, graph: &Graph) -> Result<NamedTempFile> {
         let file = tempfile::Builder::new()
             .prefix(".tapetum-")
             .suffix(".onnx")
@@ -252,7 +252,7 @@ impl Place {
         Ok(file)
     }
 
-    fn publish(&self, mut file: NamedTempFile, output: &Path) -> Result<u64> {
+    pub(crate) fn publish(&self, mut file: NamedTempFile, output: &Path) -> Result<u64> {
         let bytes = file.as_file_mut().seek(SeekFrom::End(0)).map_err(|e| environment(output, &e))?;
         file.as_file().sync_all().map_err(|e| environment(output, &e))?;
         set_readable(file.as_file()).map_err(|e| environment(output, &e))?;

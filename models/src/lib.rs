@@ -16,6 +16,7 @@ pub mod onnx;
 pub mod open;
 pub mod probe;
 pub mod proof;
+pub mod quantize;
 pub mod transform;
 pub mod verify;
 mod working_set;

@@ -77,6 +77,7 @@ fn open_checkpoint(path: &Path, options: &FuseOptions) -> Result<Opened> {
         folds: transforms,
         proof: None,
         working_set: None,
+        quantization: None,
         golden: None,
     };
     Ok(Opened { graph, description, contract, proof_shapes: vec![proof_shape(size, &rule)] })
@@ -228,7 +229,7 @@ fn onnx_shape(value: &Value, size: Option<InputSize>) -> Result<Vec<usize>> {
     value.dims.iter().enumerate().map(extent).collect()
 }
 
-fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::settings::{Reader, Table};
 
 /// Largest device number, arena limit and workspace that are believed.
@@ -13,7 +15,8 @@ const MOST_DEVICES: usize = 64;
 const MOST_MIB: usize = 1 << 20;
 
 /// The number format that an engine computes in; weights and results stay what the model says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats.
     #[default]

@@ -19,12 +19,14 @@ mod input;
 mod metadata;
 mod output;
 mod overrides;
+mod quantization;
 mod validate;
 
 pub use golden::{Golden, GoldenOutput};
 pub use input::{Colour, Filter, InputContract, PadRule, ResizeRule, SizePolicy};
 pub use output::{Activation, BoxLayout, MaskRule, Metric, OutputContract, OutputKind};
 pub use overrides::{ContractOverride, InputOverride, OutputOverride};
+pub use quantization::{Measured, Quantization};
 
 /// The key in the ONNX file's `metadata_props`.
 pub const METADATA_KEY: &str = "tapetum.contract";
@@ -53,6 +55,9 @@ pub struct Contract {
     /// That the folded graph computes what the training graph does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// How it was brought to a smaller number format; absent: it is in fp32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
     /// Bytes of values between the layers that are alive at once where the graph is widest, per pixel of the input, with
     /// nothing pruned. What an engine needs beyond that is its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -223,6 +228,7 @@ impl Contract {
             source: None,
             folds: BTreeMap::new(),
             proof: None,
+            quantization: None,
             working_set: None,
             golden: None,
         })
