@@ -92,3 +92,54 @@ fn balance(graph: &mut Graph, first: &Target, second: &Target) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Builder, Conv2d, Dim};
+    use crate::quantize::layers;
+    use crate::quantize::observe::{session, shapes};
+    use tapetum_runtime::backend::by_name;
+    use tapetum_runtime::seed::Seeded;
+
+    #[test]
+    fn the_function_stays_and_the_ranges_meet() {
+        let mut random = Seeded::new(3);
+        let mut weight = |shape: &[usize], wide: usize| {
+            let mut values = random.vec(shape.iter().product(), -1.0, 1.0);
+            let row = values.len() / shape[0];
+            values[wide * row..(wide + 1) * row].iter_mut().for_each(|v| *v *= 50.0);
+            Tensor::new(shape, values).unwrap()
+        };
+        let mut b = Builder::new("t");
+        let extents = vec![Dim::Fixed(1), Dim::Fixed(2), Dim::Fixed(5), Dim::Fixed(5)];
+        let x = b.input("x", extents);
+        let bias = Tensor::vector(vec![0.3f32, -0.2, 0.1, 0.9]);
+        let first = b.conv("first", &x, weight(&[4, 2, 1, 1], 2), Some(bias), Conv2d::default());
+        let relu = b.unary("Relu", "relu", &first);
+        let depthwise = Conv2d { groups: 4, pad: 1, stride: 1 };
+        let second = b.conv("second", &relu, weight(&[4, 1, 3, 3], 0), None, depthwise);
+        let last = b.conv("last", &second, weight(&[3, 4, 1, 1], 1), None, Conv2d::default());
+        b.output("y", &last, vec![Dim::Fixed(1), Dim::Fixed(3), Dim::Fixed(5), Dim::Fixed(5)]);
+        let graph = b.finish().unwrap();
+        let input = [Tensor::new(&[1, 2, 5, 5], Seeded::new(9).vec(50, -1.0, 1.0)).unwrap()];
+        let (layers, small) = layers::find(&graph, &shapes(&graph, &[vec![1, 2, 5, 5]]));
+        assert_eq!((layers.len(), small.len()), (3, 0));
+        let equal = equalise(&graph, &layers).unwrap().unwrap();
+        let run = |graph: &Graph| {
+            let mut session = session(by_name("tract").unwrap(), graph, None, &[&input]).unwrap();
+            session.run(&input).unwrap().remove(0)
+        };
+        let (want, got) = (run(&graph), run(&equal));
+        let scale = want.f32s().unwrap().iter().fold(0f32, |m, v| m.max(v.abs()));
+        for (w, g) in want.f32s().unwrap().iter().zip(got.f32s().unwrap()) {
+            assert!((w - g).abs() < 1e-5 * scale, "{w} {g}");
+        }
+        let spread = |graph: &Graph| {
+            let w = graph.dense("first.weight").unwrap().f32s().unwrap().to_vec();
+            let rows = w.chunks(2).map(|r| r[0].abs().max(r[1].abs()));
+            rows.clone().fold(0f32, f32::max) / rows.fold(f32::MAX, f32::min)
+        };
+        assert!(spread(&equal) < spread(&graph) / 2.0, "{} {}", spread(&graph), spread(&equal));
+    }
+}

@@ -14,6 +14,7 @@ use super::groups::Groups;
 use super::judge::Judge;
 use super::layers::{self, Target};
 use super::observe::{Observed, observe, session, shapes};
+use super::opset;
 use super::range::{Range, Scale};
 use super::round::{Rounded, round};
 use super::{Layer, QuantizeOptions, Quantized, Step, equalise, sensitivity};
@@ -177,7 +178,8 @@ pub fn quantize(
 ) -> Result<Quantized> {
     let place = Place::beside(output)?;
     let split = Split::of(samples)?;
-    let source = Source::read(model, options)?;
+    let mut source = Source::read(model, options)?;
+    opset::upgrade(&mut source.graph).map_err(|e| e.at(model.display()))?;
     let first: Vec<Vec<usize>> = split.calibrate[0].iter().map(|t| t.shape().to_vec()).collect();
     let (found, small) = layers::find(&source.graph, &shapes(&source.graph, &first));
     check_names(&source.graph, &options.keep)?;

@@ -18,6 +18,7 @@
 //! | `round` | weights → `i8`, against what the layer sees |
 //! | `equalise` | moves scale between neighbouring layers |
 //! | `emit` | the QDQ graph |
+//! | `opset` | an older operator set brought to one that has a scale per channel |
 //! | `judge` | a candidate beside fp32, by the metric of its task |
 //! | `sensitivity` | which layers hurt |
 //! | `int8`, `fp16` | the two ladders' rungs, from file to file |
@@ -31,6 +32,7 @@ mod int8;
 mod judge;
 mod layers;
 mod observe;
+mod opset;
 mod range;
 mod round;
 mod sensitivity;

@@ -8,7 +8,7 @@ const BINS: usize = 2048;
 pub enum Range {
     /// From the least to the greatest value seen: nothing is cut off.
     MinMax,
-    /// The given share of the values (0.5 to 1, for example 0.9999) lies within; the tails are cut off.
+    /// The given share of the values that are not zero (0.5 to 1, for example 0.9999) lies within; the tails are cut off.
     Percentile(f64),
     /// The cut whose 8-bit histogram has the least Kullback–Leibler divergence from the full one (Migacz, *8-bit
     /// inference with TensorRT*, GTC 2017).
@@ -56,11 +56,12 @@ impl Seen {
         both
     }
 
-    /// Second pass: how the values lie between the extremes.
+    /// Second pass: how the values lie between the extremes. Zeros are left out: half of what a ReLU gives is zero, which is
+    /// always a level, and would outweigh everything that the range decides on.
     pub fn count(&mut self, values: &[f32]) {
         self.bins.resize(BINS, 0);
         let width = self.width();
-        for &v in values.iter().filter(|v| v.is_finite()) {
+        for &v in values.iter().filter(|v| v.is_finite() && **v != 0.0) {
             let at = (f64::from(v - self.least) / width) as usize;
             self.bins[at.min(BINS - 1)] += 1;
         }
@@ -218,7 +219,8 @@ mod tests {
 
     #[test]
     fn tails_are_cut_off_on_request() {
-        let mut values: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
+        // Half of it zeros, as behind a ReLU.
+        let mut values: Vec<f32> = (0..20_000).map(|i| (i as f32 / 10_000.0 - 1.0).max(0.0)).collect();
         values.push(100.0);
         let s = seen(&values);
         assert!((s.scale(Range::MinMax).scale * 255.0 - 100.0).abs() < 0.1);

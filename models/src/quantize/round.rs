@@ -174,15 +174,16 @@ mod tests {
     #[test]
     fn errors_are_offset_where_taps_see_alike() {
         let inputs = alike(36, 500);
-        let mut random = Seeded::new(7);
-        let mut weights = random.vec(36, -0.05, 0.05);
-        // The identity branch that folding adds.
-        weights[4] = 2.0;
-        let plain = round(&weights, 1, &statistics(&inputs, false));
-        let offset = round(&weights, 1, &statistics(&inputs, true));
-        let (plain, offset) =
-            (output_error(&inputs, &weights, &plain), output_error(&inputs, &weights, &offset));
-        assert!(offset < plain / 4.0, "{offset:e} against {plain:e}");
+        let (mut plain, mut offset) = (0.0, 0.0);
+        for seed in 0..8 {
+            let mut weights = Seeded::new(seed).vec(36, -0.05, 0.05);
+            // The identity branch that folding adds.
+            weights[4] = 2.0;
+            let rounded = |products| round(&weights, 1, &statistics(&inputs, products));
+            plain += output_error(&inputs, &weights, &rounded(false));
+            offset += output_error(&inputs, &weights, &rounded(true));
+        }
+        assert!(offset < plain / 8.0, "{offset:e} against {plain:e}");
     }
 
     #[test]
