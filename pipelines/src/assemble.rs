@@ -1,22 +1,27 @@
 //! From a pipeline file to loaded stages: which engine runs the models, with how many threads.
 
-use std::{path::PathBuf, sync::Mutex};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use sha2::{Digest, Sha256};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    backend::{self, Backend},
+    backend::{self, Backend, Precision},
 };
 
 pub use crate::plan::Plan;
 use crate::{
-    Item, ModelInfo, PassedOver, RunInfo, StageInfo,
-    config::{Choice, PipelineFile, StageSpec},
+    Decision, Item, ModelInfo, PassedOver, RunInfo, StageInfo,
+    config::{Choice, PipelineFile, PrecisionChoice, StageSpec},
     flow::{Lane, Policy},
     load::{self, Loaded, OnDisk, Ran},
     prepare::{self, hex},
+    recorder::Recorder,
     runner::Runner,
+    tune::{self, Recalled},
 };
 
 /// What the caller decides over the pipeline file's head.
@@ -24,6 +29,8 @@ use crate::{
 pub struct Options {
     /// Engine to use instead of the file's.
     pub engine: Option<Choice>,
+    /// Precision instead of the file's.
+    pub precision: Option<PrecisionChoice>,
     /// Workers instead of the file's.
     pub workers: Option<usize>,
     /// Threads inside each run of a model instead of the file's.
@@ -32,6 +39,18 @@ pub struct Options {
     pub queue: Option<Policy>,
     /// Where fused checkpoints are kept; [`prepare::cache_dir`] if `None`.
     pub cache: Option<PathBuf>,
+    /// By model, what is told of its inputs; none outside of calibration.
+    pub recorders: Vec<Arc<Recorder>>,
+}
+
+impl Options {
+    /// The folder for what is kept.
+    ///
+    /// # Errors
+    /// As [`prepare::cache_dir`].
+    pub(crate) fn cache(&self) -> Result<PathBuf> {
+        self.cache.clone().map_or_else(prepare::cache_dir, Ok)
+    }
 }
 
 /// Told while a pipeline is put together.
@@ -66,39 +85,79 @@ pub fn assemble<'a>(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Pipeline<'a>> {
     let plan = Plan::new(file, options, live);
-    let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
-    let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
-    any_is_there(choice)?;
-    let cache = match &options.cache {
-        Some(cache) => cache.clone(),
-        None if file.models.iter().any(|m| m.is_checkpoint) => prepare::cache_dir()?,
-        None => PathBuf::new(),
+    let choice = choice(file, options);
+    any_is_there(&choice)?;
+    let precision = options.precision.or(file.precision);
+    let lower = precision == Some(PrecisionChoice::Auto);
+    let tuned = lower || choice == Choice::Auto;
+    let cache = match tuned || file.models.iter().any(|m| m.is_checkpoint) {
+        true => options.cache()?,
+        false => PathBuf::new(),
     };
-    let mut models = Vec::new();
-    for model in &file.models {
-        let prepared =
-            prepare::prepare(model, &cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
-        if let Some(fused) = &prepared.fused {
-            tell(Progress::Fused(&model.name, fused));
-        }
-        models.push(OnDisk::read(prepared.path, model)?);
+    let mut models = on_disk(file, &cache, tell)?;
+    let mut assembly =
+        Assembly { file, options, plan, source, passed_over: Vec::new(), decisions: Vec::new() };
+    if precision == Some(PrecisionChoice::Fp32) {
+        tune::in_fp32(&mut models);
     }
-    let mut passed_over = Vec::new();
+    if tuned {
+        let why = match tune::recall(file, &choice, lower, &plan, &models, &cache) {
+            Ok(Recalled { name, engine, models, decisions }) => {
+                assembly.decisions = decisions;
+                match assembly.on(engine, &models, tell) {
+                    Ok(pipeline) => return Ok(pipeline),
+                    Err(e) if is_passed_over(&e) => format!("{name} cannot run what was chosen: {e}"),
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(why) => why,
+        };
+        assembly.untuned(&why, &models);
+        if lower {
+            tune::in_fp32(&mut models);
+        }
+    }
     for name in choice.names() {
-        let engine = backend::by_name(name)?;
-        match load::load(file, engine, &plan, &models, tell) {
-            Ok(loaded) => return finish(file, engine, plan, &models, loaded, passed_over, source),
-            Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
-                passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
+        match assembly.on(backend::by_name(name)?, &models, tell) {
+            Ok(pipeline) => return Ok(pipeline),
+            Err(e) if is_passed_over(&e) => {
+                assembly.passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
             Err(e) => return Err(e),
         }
     }
-    Err(none_can(&passed_over))
+    Err(none_can(&assembly.passed_over))
+}
+
+/// Whether it is the engine that cannot, so that the next may.
+fn is_passed_over(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported)
+}
+
+/// The engines asked for.
+pub(crate) fn choice(file: &PipelineFile, options: &Options) -> Choice {
+    let default = || Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
+    options.engine.clone().or_else(|| file.engine.clone()).unwrap_or_else(default)
+}
+
+/// The model files of `file`; checkpoints are fused into `cache`.
+pub(crate) fn on_disk(
+    file: &PipelineFile,
+    cache: &Path,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<OnDisk>> {
+    let one = |model: &crate::config::ModelFile| {
+        let prepared = prepare::prepare(model, cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
+        if let Some(fused) = &prepared.fused {
+            tell(Progress::Fused(&model.name, fused));
+        }
+        OnDisk::read(prepared.path, model)
+    };
+    file.models.iter().map(one).collect()
 }
 
 /// Told before any model is fused, which takes its time.
-fn any_is_there(choice: &Choice) -> Result<()> {
+pub(crate) fn any_is_there(choice: &Choice) -> Result<()> {
     let mut missing = Vec::new();
     for name in choice.names() {
         match backend::by_name(name)?.find() {
@@ -118,45 +177,84 @@ fn none_can(passed_over: &[PassedOver]) -> Error {
     Error::new(ErrorKind::Environment, message)
 }
 
-fn finish<'a>(
+/// A pipeline that is being put together.
+struct Assembly<'a, 'o> {
     file: &'a PipelineFile,
-    engine: &'static dyn Backend,
+    options: &'o Options,
     plan: Plan,
-    models: &[OnDisk],
-    loaded: Loaded<'a>,
+    source: &'o str,
     passed_over: Vec<PassedOver>,
-    source: &str,
-) -> Result<Pipeline<'a>> {
-    let mut digest = Sha256::new();
-    digest.update(&file.text);
-    models.iter().for_each(|m| digest.update(&m.sha256));
-    let engine_version = engine.probe()?;
-    let stage = |spec: &StageSpec| StageInfo {
-        name: spec.name.clone(),
-        kind: spec.kind.name,
-        labels: spec.labels.clone(),
-        model: spec.model.map(|at| {
-            let network = &models[at].contract.network;
-            let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
-            let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
-            ModelInfo {
-                sha256: models[at].sha256.clone(),
-                network: format!("{}{variant}", network.name),
-                engine: format!("{}/{}", engine.full_name(), precision.name()),
-                engine_version: engine_version.clone(),
-                nodes,
-                passed_over: passed_over.clone(),
+    /// By model; none where nothing was left to a tuning.
+    decisions: Vec<Decision>,
+}
+
+impl<'a> Assembly<'a, '_> {
+    /// No tuning holds, for the reason `why`.
+    fn untuned(&mut self, why: &str, models: &[OnDisk]) {
+        let path = self.file.path.display();
+        let why = format!("{why}; to measure: tapetum tune {path} --calibrate SRC");
+        let one =
+            |model: &OnDisk| Decision { tuned: None, why: why.clone(), fp32_sha256: model.sha256.clone() };
+        self.decisions = models.iter().map(one).collect();
+    }
+
+    /// Loads `models` on `engine`.
+    fn on(
+        &self,
+        engine: &'static dyn Backend,
+        models: &[OnDisk],
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Pipeline<'a>> {
+        let loaded = load::load(self.file, engine, &self.plan, models, &self.options.recorders, tell)?;
+        self.finish(engine, models, loaded)
+    }
+
+    fn finish(
+        &self,
+        engine: &'static dyn Backend,
+        models: &[OnDisk],
+        loaded: Loaded<'a>,
+    ) -> Result<Pipeline<'a>> {
+        let mut digest = Sha256::new();
+        digest.update(&self.file.text);
+        for model in models {
+            digest.update(&model.sha256);
+            if let Some(precision) = model.precision.filter(|p| *p != Precision::Fp32) {
+                digest.update(precision.name());
             }
-        }),
-    };
-    let info = RunInfo {
-        pipeline: file.name.clone(),
-        digest: hex(&digest.finalize()),
-        source: source.to_owned(),
-        stages: file.stages.iter().map(stage).collect(),
-        ..RunInfo::default()
-    };
-    Ok(Pipeline { info, plan, stages: loaded.stages })
+        }
+        let engine_version = engine.probe()?;
+        let stage = |spec: &StageSpec| StageInfo {
+            name: spec.name.clone(),
+            kind: spec.kind.name,
+            labels: spec.labels.clone(),
+            model: spec.model.map(|at| {
+                let network = &models[at].contract.network;
+                let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
+                let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+                let decision = self.decisions.get(at).cloned();
+                let untuned = decision.as_ref().is_some_and(|d| d.tuned.is_none());
+                let note = if untuned { " (untuned)" } else { "" };
+                ModelInfo {
+                    sha256: models[at].sha256.clone(),
+                    network: format!("{}{variant}", network.name),
+                    engine: format!("{}/{}{note}", engine.full_name(), precision.name()),
+                    engine_version: engine_version.clone(),
+                    nodes,
+                    passed_over: self.passed_over.clone(),
+                    decision,
+                }
+            }),
+        };
+        let info = RunInfo {
+            pipeline: self.file.name.clone(),
+            digest: hex(&digest.finalize()),
+            source: self.source.to_owned(),
+            stages: self.file.stages.iter().map(stage).collect(),
+            ..RunInfo::default()
+        };
+        Ok(Pipeline { info, plan: self.plan, stages: loaded.stages })
+    }
 }
 
 impl Pipeline<'_> {

@@ -3,8 +3,8 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Seek},
-    path::PathBuf,
-    sync::Mutex,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 
 use sha2::{Digest, Sha256};
@@ -19,6 +19,7 @@ use crate::{
     config::{PipelineFile, StageSpec},
     plan::Plan,
     prepare::hex,
+    recorder::Recorder,
     runner::Runner,
     stage::Net,
 };
@@ -27,40 +28,63 @@ use crate::{
 const BATCH: usize = 8;
 
 /// A model file, read but not loaded by an engine.
+#[derive(Clone)]
 pub(crate) struct OnDisk {
     pub path: PathBuf,
     /// 64 hexadecimal digits.
     pub sha256: String,
     pub contract: Contract,
+    /// What the engine is told to compute in; `None`: what its options say.
+    pub precision: Option<Precision>,
 }
 
 impl OnDisk {
+    /// The file of `model` at `path`. A fused checkpoint carries its contract with the proof and the golden record.
     pub fn read(path: PathBuf, model: &crate::config::ModelFile) -> Result<Self> {
-        let unreadable = |e: std::io::Error| {
-            Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
-        };
-        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
-        let mut digest = Sha256::new();
-        loop {
-            let bytes = file.fill_buf().map_err(unreadable)?;
-            if bytes.is_empty() {
-                break;
-            }
-            digest.update(bytes);
-            let read = bytes.len();
-            file.consume(read);
+        if model.is_checkpoint {
+            return Self::carrying_contract(path);
         }
-        file.rewind().map_err(unreadable)?;
-        // A fused checkpoint carries its contract with the proof and the golden record.
-        let carried = match model.is_checkpoint {
-            true => Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?,
-            false => model.contract.clone(),
-        };
-        let contract = carried.ok_or_else(|| {
-            Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
-        })?;
-        Ok(Self { sha256: hex(&digest.finalize()), contract, path })
+        let (_, sha256) = digested(&path)?;
+        let contract = model.contract.clone().ok_or_else(|| without_contract(&path))?;
+        Ok(Self { sha256, contract, path, precision: None })
     }
+
+    /// A file that this program made: its contract is in it.
+    pub fn carrying_contract(path: PathBuf) -> Result<Self> {
+        let (mut file, sha256) = digested(&path)?;
+        let carried = Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?;
+        let contract = carried.ok_or_else(|| without_contract(&path))?;
+        Ok(Self { sha256, contract, path, precision: None })
+    }
+
+    /// What a session of it computes in, which was told to compute in `told`: a file in a smaller format is in that.
+    pub fn runs_in(&self, told: Precision) -> Precision {
+        self.contract.quantization.as_ref().map_or(told, |q| q.precision)
+    }
+}
+
+/// The file, at its start, and its SHA-256.
+fn digested(path: &Path) -> Result<(BufReader<File>, String)> {
+    let unreadable = |e: std::io::Error| {
+        Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
+    };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut digest = Sha256::new();
+    loop {
+        let bytes = file.fill_buf().map_err(unreadable)?;
+        if bytes.is_empty() {
+            break;
+        }
+        digest.update(bytes);
+        let read = bytes.len();
+        file.consume(read);
+    }
+    file.rewind().map_err(unreadable)?;
+    Ok((file, hex(&digest.finalize())))
+}
+
+fn without_contract(path: &Path) -> Error {
+    Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
 }
 
 /// What an engine made of a pipeline.
@@ -83,15 +107,14 @@ pub(crate) fn load<'a>(
     engine: &'static dyn Backend,
     plan: &Plan,
     models: &[OnDisk],
+    recorders: &[Arc<Recorder>],
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded<'a>> {
     engine.probe()?;
     let mut ran = vec![None; models.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
-        // A stage that only one worker may be in gets the threads of all.
-        let (instances, threads) =
-            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
+        let (instances, threads) = crew(spec, plan);
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
@@ -99,22 +122,21 @@ pub(crate) fn load<'a>(
                 None => None,
                 Some(at) => {
                     tell(Progress::Loading(&file.models[at].name, engine.full_name()));
-                    let options = LoadOptions {
-                        threads: Some(threads),
-                        engines: file.engines.clone(),
-                        min_share: file.models[at].min_share,
-                        ..LoadOptions::default()
-                    };
                     let first = ran[at].is_none();
-                    let session = session(engine, &models[at], options, first).map_err(place)?;
+                    let session = session(engine, &models[at], file, at, threads, first).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
                         nodes: session.placement().to_vec(),
-                        precision: session.precision(),
+                        precision: models[at].runs_in(session.precision()),
                     });
                     let reads = spec.kind.reads;
                     // tract plans for each batch size anew, so it gets one region at a time.
                     let batch = if engine.name() == "tract" { 1 } else { BATCH };
-                    Some(Net::new(session, &models[at].contract, batch, |o| reads(&o.kind)).map_err(place)?)
+                    let net = Net::new(session, &models[at].contract, batch, |o| reads(&o.kind));
+                    let mut net = net.map_err(place)?;
+                    if let Some(recorder) = recorders.get(at) {
+                        net.record(Arc::clone(recorder));
+                    }
+                    Some(net)
                 }
             };
             runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?)));
@@ -124,17 +146,31 @@ pub(crate) fn load<'a>(
     Ok(Loaded { stages, ran })
 }
 
-fn is_ordered(spec: &StageSpec) -> bool {
-    spec.every > 1 || spec.plan.ordered()
+/// Instances of a stage, and threads inside a run of its model. A stage that only one worker may be in gets the threads
+/// of all.
+pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, usize) {
+    let ordered = spec.every > 1 || spec.plan.ordered();
+    if ordered { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) }
 }
 
-/// Loads `model` and, if it is the first of its instances, holds it against its golden record.
-fn session(
+/// Loads `model`, which is number `at` of `file`, and holds it against its golden record if it is to be checked.
+pub(crate) fn session(
     engine: &'static dyn Backend,
     model: &OnDisk,
-    mut options: LoadOptions,
+    file: &PipelineFile,
+    at: usize,
+    threads: usize,
     check: bool,
 ) -> Result<Box<dyn Session>> {
+    let mut options = LoadOptions {
+        threads: Some(threads),
+        engines: file.engines.clone(),
+        min_share: file.models[at].min_share,
+        ..LoadOptions::default()
+    };
+    if let Some(precision) = model.precision {
+        options.engines.compute_in(precision);
+    }
     let input = &model.contract.input;
     options.shapes = match input.size {
         SizePolicy::Fixed { height, width } if engine.name() == "tract" => {

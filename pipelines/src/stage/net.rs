@@ -1,11 +1,15 @@
 //! A model as stages run it: regions of a picture in, outputs per region out.
 
+use std::sync::Arc;
+
 use tapetum_runtime::{
     Error, Image, Rect, Result, Tensor,
     backend::Session,
     contract::{Contract, OutputContract},
     preprocess::{Placement, Preprocess},
 };
+
+use crate::recorder::Recorder;
 
 /// One worker's loaded model with its scratch memory.
 pub struct Net {
@@ -20,6 +24,8 @@ pub struct Net {
     batch: usize,
     /// Index of the output that the stage reads.
     output: usize,
+    /// Told of every input.
+    recorder: Option<Arc<Recorder>>,
 }
 
 /// One region's share of an output.
@@ -62,7 +68,13 @@ impl Net {
             placements: Vec::new(),
             batch: if open_batch { batch.max(1) } else { 1 },
             output,
+            recorder: None,
         })
+    }
+
+    /// From now on `recorder` is told of every input.
+    pub fn record(&mut self, recorder: Arc<Recorder>) {
+        self.recorder = Some(recorder);
     }
 
     /// Index of the output called `name`, for [`Output::all`].
@@ -112,6 +124,9 @@ impl Net {
         self.placements.clear();
         for (region, out) in regions.iter().zip(input.chunks_exact_mut(channels * height * width)) {
             self.placements.push(self.preprocess.run(image, *region, out)?);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.take(&self.input[0])?;
         }
         self.session.run_into(&self.input, &mut self.outputs)
     }
