@@ -57,6 +57,15 @@ impl OnDisk {
         Ok(Self { sha256, contract, path, precision: None })
     }
 
+    /// A file at `path` that was made of `fp32` in a smaller format. It means what `fp32` means here, where a contract file
+    /// may have changed what is written into the model; only how it was made and checked is its own.
+    pub fn made_of(fp32: &Self, path: PathBuf) -> Result<Self> {
+        let made = Self::carrying_contract(path)?;
+        let Contract { quantization, golden, .. } = made.contract;
+        let contract = Contract { quantization, golden, ..fp32.contract.clone() };
+        Ok(Self { contract, ..made })
+    }
+
     /// What a session of it computes in, which was told to compute in `told`: a file in a smaller format is in that.
     pub fn runs_in(&self, told: Precision) -> Precision {
         self.contract.quantization.as_ref().map_or(told, |q| q.precision)

@@ -89,10 +89,7 @@ fn may(candidate: &Candidate, lower: bool, gate: Option<f64>) -> Result<(), Stri
     }
     let failed = candidate.figures.iter().find(|figure| !figure.passes(gate));
     match (failed, candidate.figures.is_empty()) {
-        (Some(figure), _) => Err(match gate {
-            Some(gate) if figure.trouble.is_none() => format!("{}, below {gate}", figure.shown),
-            _ => figure.shown.clone(),
-        }),
+        (Some(figure), _) => Err(figure.told(gate)),
         (None, true) => Err("no output has a meaning that it could be judged by".to_owned()),
         (None, false) => Ok(()),
     }
@@ -106,7 +103,7 @@ fn reason(picked: &Candidate, candidates: &[&Candidate], lower: bool, gate: Opti
         if let Some(fp32) = candidates.iter().find(|c| c.precision == "fp32" && c.ms_median.is_some()) {
             why.push_str(&format!(", fp32 {}", time(fp32)));
         }
-        let figures: Vec<&str> = picked.figures.iter().map(|f| f.shown.as_str()).collect();
+        let figures: Vec<String> = picked.figures.iter().map(|f| f.told(gate)).collect();
         why.push_str(&format!("; {}", figures.join(", ")));
     }
     for other in
@@ -153,7 +150,6 @@ mod tests {
                 worst: None,
                 gate: 0.99,
                 trouble: None,
-                shown: format!("mask IoU {iou:.4} (gate 0.99)"),
             }],
             passed: *iou >= 0.99,
             why_not: ms.is_none().then(|| "no such operator".to_owned()),
@@ -214,10 +210,7 @@ mod tests {
         assert_eq!(precisions(&chosen(&tuned, &["a"], true, Some(0.95)).unwrap()), ["int8"]);
         let strict = chosen(&tuned, &["a"], true, Some(0.98)).unwrap();
         assert_eq!(precisions(&strict), ["fp32"]);
-        assert!(
-            strict.models[0].why.ends_with("int8: mask IoU 0.9700 (gate 0.99), below 0.98"),
-            "{strict:?}"
-        );
+        assert!(strict.models[0].why.ends_with("int8: mask IoU 0.9700 (gate 0.98)"), "{strict:?}");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<'a> Files<'a> {
                 _ => quantize::quantize(&self.model.path, &path, self.inputs, &options, tell)?,
             };
         }
-        OnDisk::carrying_contract(path)
+        OnDisk::made_of(self.model, path)
     }
 
     /// Of all that a file is made of.

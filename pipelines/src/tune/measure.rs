@@ -6,7 +6,7 @@ use tapetum_runtime::{
     Error, Result, Tensor,
     backend::{Backend, Session},
     contract::{Contract, OutputContract, OutputKind},
-    quality::{Agreement, Figure},
+    quality::Agreement,
 };
 
 use super::tuned::{Candidate, Measured, ModelOnDisk};
@@ -57,8 +57,8 @@ impl<'a> Reference<'a> {
         Ok(Self { inputs, outputs, values })
     }
 
-    /// Every output of `session` beside fp32, judged by `gate` or the metric's own.
-    fn judge(&self, session: &mut dyn Session, gate: Option<f64>) -> Result<Vec<Figure>> {
+    /// Every output of `session` beside fp32.
+    fn judge(&self, session: &mut dyn Session) -> Result<Vec<Measured>> {
         let places = places(session, &self.outputs)?;
         let mut agreements: Vec<Agreement> = self.outputs.iter().map(|o| Agreement::new(o)).collect();
         let mut given = Vec::new();
@@ -68,11 +68,7 @@ impl<'a> Reference<'a> {
                 agreement.add(want, &given[*at])?;
             }
         }
-        let mut figures: Vec<Figure> = agreements.iter().filter_map(Agreement::figure).collect();
-        if let Some(gate) = gate {
-            figures.iter_mut().for_each(|figure| figure.gate = gate);
-        }
-        Ok(figures)
+        Ok(agreements.iter().filter_map(Agreement::figure).map(|figure| Measured::from(&figure)).collect())
     }
 }
 
@@ -123,7 +119,7 @@ fn judged(
         why_not: None,
     };
     let ran = (attempt.load)().and_then(|mut session| {
-        let figures = reference.judge(&mut *session, gate).map_err(|e| e.to_string())?;
+        let figures = reference.judge(&mut *session).map_err(|e| e.to_string())?;
         Ok((session, figures))
     });
     match ran {
@@ -132,14 +128,15 @@ fn judged(
             (candidate, None)
         }
         Ok((session, figures)) => {
-            candidate.figures = figures.iter().map(Measured::from).collect();
-            let failed: Vec<String> = figures.iter().filter(|f| !f.passes()).map(Figure::to_string).collect();
+            let failed: Vec<String> =
+                figures.iter().filter(|f| !f.passes(gate)).map(|f| f.told(gate)).collect();
             candidate.passed = failed.is_empty() && !figures.is_empty();
             candidate.why_not = match (candidate.passed, failed.is_empty()) {
                 (true, _) => None,
                 (false, true) => Some("no output has a meaning that it could be judged by".to_owned()),
                 (false, false) => Some(failed.join("; ")),
             };
+            candidate.figures = figures;
             (candidate, Some(session))
         }
     }

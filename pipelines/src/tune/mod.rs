@@ -128,9 +128,12 @@ fn threads_of(file: &PipelineFile, at: usize, plan: &Plan) -> usize {
     stage.map_or(plan.threads, |stage| load::crew(stage, plan).1)
 }
 
+/// An engine, and how it was asked for.
+type Named = (String, &'static dyn Backend);
+
 /// Every engine of `names`, and those of them that run here. They are probed in this order: the first that is there
 /// decides which ONNX Runtime is loaded, here as in a run.
-fn engines(names: &[String]) -> Result<(Vec<EngineMeasured>, Vec<(String, &'static dyn Backend)>)> {
+fn engines(names: &[String]) -> Result<(Vec<EngineMeasured>, Vec<Named>)> {
     let (mut told, mut there) = (Vec::new(), Vec::new());
     for name in names {
         let engine = backend::by_name(name)?;
@@ -164,7 +167,7 @@ struct Job<'a> {
 impl Job<'_> {
     fn measure(
         &self,
-        engines: &[(String, &'static dyn Backend)],
+        engines: &[Named],
         reference: &'static dyn Backend,
         rounds: usize,
         tell: &mut dyn FnMut(Step<'_>),

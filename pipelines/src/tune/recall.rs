@@ -83,7 +83,7 @@ fn apply(
             let file = candidate(measured, &chosen.engine, &picked.precision).and_then(|c| c.file.as_ref());
             if let (true, Some(file)) = (rung.has_file, file) {
                 let path = cache.join(&file.path);
-                decided = OnDisk::carrying_contract(path.clone()).map_err(|e| e.to_string())?;
+                decided = OnDisk::made_of(model, path.clone()).map_err(|e| e.to_string())?;
                 if decided.sha256 != file.sha256 {
                     return Err(format!("{} is not the file that was measured", path.display()));
                 }

@@ -112,12 +112,10 @@ pub struct Measured {
     pub value: Option<f64>,
     /// The least value of a sample, label or image; `None` as for `value`, or where the metric has no such thing.
     pub worst: Option<f64>,
-    /// The gate at that time.
+    /// The metric's own gate.
     pub gate: f64,
     /// Why it does not pass whatever the value is.
     pub trouble: Option<String>,
-    /// For people, for example `mask IoU 0.9934 (gate 0.99)`.
-    pub shown: String,
 }
 
 impl From<&Figure> for Measured {
@@ -133,15 +131,25 @@ impl From<&Figure> for Measured {
                 .trouble
                 .clone()
                 .or_else(|| figure.value.is_nan().then(|| "the value is no number".to_owned())),
-            shown: figure.to_string(),
         }
     }
 }
 
 impl Measured {
-    /// Whether it reaches `gate`, or the one at that time.
+    /// Whether it reaches `gate`, or the metric's own.
     pub fn passes(&self, gate: Option<f64>) -> bool {
         self.trouble.is_none() && self.value.unwrap_or(f64::INFINITY) >= gate.unwrap_or(self.gate)
+    }
+
+    /// For people, for example `mask IoU 0.9934 (gate 0.99)`.
+    pub fn told(&self, gate: Option<f64>) -> String {
+        let (metric, gate) = (&self.metric, gate.unwrap_or(self.gate));
+        match (&self.trouble, self.value) {
+            (Some(trouble), _) => format!("{metric}: {trouble} (gate {gate})"),
+            (None, None) => format!("{metric} infinite: no difference (gate {gate} dB)"),
+            (None, Some(value)) if metric == "PSNR" => format!("{metric} {value:.1} dB (gate {gate} dB)"),
+            (None, Some(value)) => format!("{metric} {value:.4} (gate {gate})"),
+        }
     }
 }
 
@@ -167,4 +175,31 @@ pub struct ChosenModel {
     pub precision: String,
     /// With the figures, for people.
     pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(metric: &'static str, value: f64, gate: f64) -> Figure {
+        Figure { output: "o".into(), metric, value, worst: None, gate, samples: 1, trouble: None }
+    }
+
+    #[test]
+    fn figures_survive_json_with_what_it_cannot_hold() {
+        let through = |figure: &Figure| -> Measured {
+            let text = serde_json::to_string(&Measured::from(figure)).unwrap();
+            serde_json::from_str(&text).unwrap()
+        };
+        let equal = through(&figure("PSNR", f64::INFINITY, 40.0));
+        assert!(equal.value.is_none() && equal.passes(None) && equal.passes(Some(100.0)));
+        assert_eq!(equal.told(None), "PSNR infinite: no difference (gate 40 dB)");
+        let near = through(&figure("mask IoU", 0.985, 0.99));
+        assert!(!near.passes(None) && near.passes(Some(0.98)));
+        assert_eq!(near.told(Some(0.98)), "mask IoU 0.9850 (gate 0.98)");
+        assert!(!through(&figure("mask IoU", f64::NAN, 0.99)).passes(None));
+        let nothing = Figure { trouble: Some("no box of either".into()), ..figure("box IoU", 1.0, 0.95) };
+        assert!(!through(&nothing).passes(Some(0.0)));
+        assert_eq!(through(&nothing).told(None), "box IoU: no box of either (gate 0.95)");
+    }
 }

@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
             .map_err(|e| Error::internal(format!("the figures are not JSON: {e}")))?;
         return print_json(&json!({"file": path, "tuned": tuned}));
     }
-    print(&tuned, &path);
+    print(&tuned, &path, &file);
     Ok(())
 }
 
@@ -95,7 +95,7 @@ pub fn record(
     Ok((recorded, info.name, info.live))
 }
 
-fn print(tuned: &Tuned, path: &Path) {
+fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
     let threads = tuned.models.iter().map(|m| m.threads).max().unwrap_or(1);
     println!(
         "{} on {} ({} cores), threads in a run: {threads}",
@@ -113,11 +113,13 @@ fn print(tuned: &Tuned, path: &Path) {
     for model in &tuned.models {
         let runs = table::thousands(model.runs);
         println!("\n{}: ran {runs} times; judged and timed on {} held-back inputs", model.name, model.judged);
+        let gate = tune::gate_of(file, &model.name);
         let head = ["", "engine", "precision", "ms", "beside fp32"].map(str::to_owned).to_vec();
         let picked = tuned.chosen.as_ref().and_then(|chosen| {
             Some((chosen.engine.as_str(), &chosen.models.iter().find(|m| m.name == model.name)?.precision))
         });
-        let rows = model.candidates.iter().map(|c| row(c, picked == Some((c.engine.as_str(), &c.precision))));
+        let rows =
+            model.candidates.iter().map(|c| row(c, picked == Some((c.engine.as_str(), &c.precision)), gate));
         print!("{}", table::render(&[head].into_iter().chain(rows).collect::<Vec<_>>(), &[3]));
     }
     match &tuned.chosen {
@@ -132,14 +134,14 @@ fn print(tuned: &Tuned, path: &Path) {
     println!("wrote {}; `run --engine auto --precision auto` goes by it", path.display());
 }
 
-fn row(candidate: &Candidate, picked: bool) -> Vec<String> {
+fn row(candidate: &Candidate, picked: bool, gate: Option<f64>) -> Vec<String> {
     let mark = match (picked, candidate.passed) {
         (true, _) => "→",
         (false, true) => "✓",
         (false, false) => "✗",
     };
     let ms = candidate.ms_median.map_or("–".to_owned(), |ms| format!("{ms:.2}"));
-    let figures: Vec<&str> = candidate.figures.iter().map(|f| f.shown.as_str()).collect();
+    let figures: Vec<String> = candidate.figures.iter().map(|f| f.told(gate)).collect();
     let beside = match (&candidate.why_not, figures.is_empty()) {
         (Some(why), true) => why.lines().next().unwrap_or_default().to_owned(),
         _ => figures.join(", "),
