@@ -14,6 +14,7 @@ pub mod graph;
 pub mod inspect;
 pub mod onnx;
 pub mod open;
+pub mod peak;
 pub mod probe;
 pub mod proof;
 pub mod quantize;

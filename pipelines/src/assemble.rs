@@ -1,7 +1,7 @@
 //! From a pipeline file to loaded stages: which engine runs the models, with how many threads.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -16,8 +16,11 @@ pub use crate::plan::Plan;
 use crate::{
     Decision, Item, ModelInfo, PassedOver, RunInfo, StageInfo,
     config::{Choice, PipelineFile, PrecisionChoice, StageSpec},
+    engine::Engine,
+    engine_cache::Event,
     flow::{Lane, Policy},
-    load::{self, Loaded, OnDisk, Ran},
+    load::{self, Loaded, Ran},
+    models::{self, OnDisk},
     prepare::{self, hex},
     recorder::Recorder,
     runner::Runner,
@@ -37,7 +40,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Queue policy instead of the file's.
     pub queue: Option<Policy>,
-    /// Where fused checkpoints are kept; [`prepare::cache_dir`] if `None`.
+    /// Where fused checkpoints and built engines are kept; [`crate::prepare::cache_dir`] if `None`.
     pub cache: Option<PathBuf>,
     /// By model, what is told of its inputs; none outside of calibration.
     pub recorders: Vec<Arc<Recorder>>,
@@ -61,6 +64,8 @@ pub enum Progress<'a> {
     Fused(&'a str, &'a tapetum_models::fuse::Fused),
     /// A model is being loaded by an engine.
     Loading(&'a str, &'static str),
+    /// What becomes of an engine that is built or taken from the cache: the model's name, the engine's, and what.
+    Engine(&'a str, &'static str, Event<'a>),
 }
 
 /// A pipeline whose models are loaded.
@@ -90,18 +95,14 @@ pub fn assemble<'a>(
     let precision = options.precision.or(file.precision);
     let lower = precision == Some(PrecisionChoice::Auto);
     let tuned = lower || choice == Choice::Auto;
-    let cache = match tuned || file.models.iter().any(|m| m.is_checkpoint) {
-        true => options.cache()?,
-        false => PathBuf::new(),
-    };
-    let mut models = on_disk(file, &cache, tell)?;
+    let mut models = models::on_disk(file, options.cache.as_deref(), tell)?;
     let mut assembly =
         Assembly { file, options, plan, source, passed_over: Vec::new(), decisions: Vec::new() };
     if precision == Some(PrecisionChoice::Fp32) {
         tune::in_fp32(&mut models);
     }
     if tuned {
-        let why = match tune::recall(file, &choice, lower, &plan, &models, &cache) {
+        let why = match tune::recall(file, &choice, lower, &plan, &models, &options.cache()?) {
             Ok(Recalled { name, engine, models, decisions }) => {
                 assembly.decisions = decisions;
                 match assembly.on(engine, &models, tell) {
@@ -140,22 +141,6 @@ pub(crate) fn choice(file: &PipelineFile, options: &Options) -> Choice {
     options.engine.clone().or_else(|| file.engine.clone()).unwrap_or_else(default)
 }
 
-/// The model files of `file`; checkpoints are fused into `cache`.
-pub(crate) fn on_disk(
-    file: &PipelineFile,
-    cache: &Path,
-    tell: &mut dyn FnMut(Progress<'_>),
-) -> Result<Vec<OnDisk>> {
-    let one = |model: &crate::config::ModelFile| {
-        let prepared = prepare::prepare(model, cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
-        if let Some(fused) = &prepared.fused {
-            tell(Progress::Fused(&model.name, fused));
-        }
-        OnDisk::read(prepared.path, model)
-    };
-    file.models.iter().map(one).collect()
-}
-
 /// Told before any model is fused, which takes its time.
 pub(crate) fn any_is_there(choice: &Choice) -> Result<()> {
     let mut missing = Vec::new();
@@ -168,7 +153,7 @@ pub(crate) fn any_is_there(choice: &Choice) -> Result<()> {
     Err(none_can(&missing))
 }
 
-fn none_can(passed_over: &[PassedOver]) -> Error {
+pub(crate) fn none_can(passed_over: &[PassedOver]) -> Error {
     let tried: Vec<String> = passed_over.iter().map(|p| format!("{}: {}", p.engine, p.why)).collect();
     let message = match tried.as_slice() {
         [only] => only.clone(),
@@ -205,7 +190,8 @@ impl<'a> Assembly<'a, '_> {
         models: &[OnDisk],
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Pipeline<'a>> {
-        let loaded = load::load(self.file, engine, &self.plan, models, &self.options.recorders, tell)?;
+        let own = Engine::new(engine, self.file, self.options.cache.as_deref(), false, tell)?;
+        let loaded = load::load(self.file, &own, &self.plan, models, &self.options.recorders, tell)?;
         self.finish(engine, models, loaded)
     }
 
@@ -230,7 +216,7 @@ impl<'a> Assembly<'a, '_> {
             labels: spec.labels.clone(),
             model: spec.model.map(|at| {
                 let network = &models[at].contract.network;
-                let Ran { nodes, precision } = loaded.ran[at].clone().unwrap_or_default();
+                let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
                 let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
                 let decision = self.decisions.get(at).cloned();
                 let untuned = decision.as_ref().is_some_and(|d| d.tuned.is_none());
@@ -241,6 +227,7 @@ impl<'a> Assembly<'a, '_> {
                     engine: format!("{}/{}{note}", engine.full_name(), precision.name()),
                     engine_version: engine_version.clone(),
                     nodes,
+                    origin,
                     passed_over: self.passed_over.clone(),
                     decision,
                 }

@@ -1,5 +1,7 @@
 //! What is known about a run before its first frame: names, labels and provenance.
 
+use crate::engine_cache::Origin;
+
 /// A run as sinks see it.
 #[derive(Clone, Debug, Default)]
 pub struct RunInfo {
@@ -43,6 +45,8 @@ pub struct ModelInfo {
     pub engine_version: String,
     /// How many of the model's nodes each provider got, as the engine told.
     pub nodes: Vec<(String, usize)>,
+    /// Where the built engine comes from, of an engine that builds.
+    pub origin: Origin,
     /// Engines asked for first that could not run.
     pub passed_over: Vec<PassedOver>,
     /// Why it runs there and so, where engine or precision are `auto`.

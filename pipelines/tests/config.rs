@@ -178,6 +178,9 @@ fn what_engines_are_told_is_read_typed_and_held_to_what_they_know() {
                     share_context_memory = true\nengine_cache = \"trt\"\ntiming_cache = \"trt\"\n\
                     context_models = \"ctx\"\ncalibration = \"table.flatbuffers\"";
     assert_eq!(with(tensorrt), [""; 0]);
+    for cache in ["auto", "on", "off", "some/folder"] {
+        assert_eq!(with(&format!("[engine]\ncache = \"{cache}\"")), [""; 0]);
+    }
     for (text, says) in [
         ("[engine.openvno]", "unknown key \"openvno\" in engine; did you mean \"openvino\"?"),
         (
@@ -189,6 +192,8 @@ fn what_engines_are_told_is_read_typed_and_held_to_what_they_know() {
         ("[engine.openvino]\ndevice = \"AUTO\"", "device \"AUTO\" is none of CPU, GPU"),
         ("[engine.openvino]\nthreads = 0", "threads must be from 1 to 256, this is 0"),
         ("[engine.openvino]\ncache = \"\"", "cache must name a folder"),
+        ("[engine]\ncache = \"\"", "cache must name a folder"),
+        ("[engine]\ncache = true", "cache must be a string"),
         ("[engine.cuda]\narena = \"dubling\"", "unknown arena \"dubling\"; did you mean \"doubling\"?"),
         ("[engine.cuda]\nmemory_limit_mib = 99999999", "memory_limit_mib must be from 1 to 1048576"),
         ("[engine.tensorrt]\ncalibration = \"t\"", "a calibration table is for precision"),

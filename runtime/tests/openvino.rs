@@ -5,12 +5,12 @@ mod common;
 
 use common::{
     engines, golden,
-    onnx::{I64, Onnx},
+    onnx::{F32, I64, Onnx},
     tensor,
 };
 use tapetum_runtime::{
     ErrorKind, Tensor,
-    backend::{self, Backend, EngineOptions, LoadOptions, ModelSource, Precision},
+    backend::{self, Backend, EngineOptions, LoadOptions, ModelSource, Precision, Profile},
 };
 
 /// OpenVINO, if this process has it; else that is said, by [`engines`].
@@ -105,4 +105,38 @@ fn computes_int64_as_int32() {
     // The day this holds, the exception in `engines.rs` and the line in ENGINES.md must go.
     let large = Tensor::vector(vec![i64::MIN, i64::MAX]);
     assert_ne!(session.run(std::slice::from_ref(&large)).unwrap(), [large]);
+}
+
+#[test]
+fn shapes_that_it_was_not_built_for_are_refused_with_both() {
+    let Some(engine) = openvino() else { return };
+    let bytes = Onnx::default()
+        .input("image", F32, &[-1, 1, -1, -1])
+        .node("Relu", &["image"], &["y"], &[])
+        .output("y", F32, Some(&[-1, 1, -1, -1]))
+        .bytes();
+    let load = |profile| {
+        let options = LoadOptions { profile, ..LoadOptions::default() };
+        engine.load(ModelSource::Bytes(&bytes), &options)
+    };
+    let of = |input: &str, least: &[usize], most: &[usize]| Profile::new(input, least, most, most).unwrap();
+    let profile = of("image", &[1, 1, 2, 4], &[2, 1, 8, 4]);
+    let mut session = load(Some(profile.clone())).unwrap();
+    assert_eq!(session.profile(), Some(&profile));
+    for inside in [[1, 1, 2, 4], [2, 1, 8, 4], [2, 1, 5, 4]] {
+        assert_eq!(session.run(&[Tensor::full(&inside, 1f32)]).unwrap(), [Tensor::full(&inside, 1f32)]);
+    }
+    for outside in [[3, 1, 8, 4], [1, 1, 9, 4], [1, 1, 8, 5]] {
+        let error = session.run(&[Tensor::full(&outside, 1f32)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        let text = error.to_string();
+        assert!(text.contains(&format!("{outside:?}")) && text.contains("[1 to 2, 1, 2 to 8, 4]"), "{text}");
+    }
+    // A profile for another model is a mistake of whoever asks.
+    for wrong in [of("picture", &[1, 1, 2, 4], &[1, 1, 2, 4]), of("image", &[1, 3, 2, 4], &[1, 3, 2, 4])] {
+        assert_eq!(load(Some(wrong)).err().unwrap().kind(), ErrorKind::InvalidConfig);
+    }
+    // Without one, whatever comes is computed.
+    let mut open = load(None).unwrap();
+    assert_eq!(open.run(&[Tensor::full(&[3, 1, 9, 5], 1f32)]).unwrap(), [Tensor::full(&[3, 1, 9, 5], 1f32)]);
 }

@@ -6,7 +6,7 @@ use super::{
     json::{Json, thousandths},
     jsonl::milliseconds,
 };
-use crate::{RunInfo, Summary, stage::BreakUpTime};
+use crate::{RunInfo, Summary, engine_cache::Origin, stage::BreakUpTime};
 
 /// Writes `summary` as one object and a line end.
 pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
@@ -56,6 +56,12 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                             json.key(provider).integer(*nodes as u64);
                         }
                     });
+                    json.key("engine_cache");
+                    match model.origin {
+                        Origin::Unkept => json.null(),
+                        Origin::Built { .. } => json.string("built"),
+                        Origin::Found { .. } => json.string("found"),
+                    }
                     json.key("passed_over").array(|json| {
                         for passed in &model.passed_over {
                             json.object(|json| {

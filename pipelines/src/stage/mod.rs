@@ -10,7 +10,7 @@ use tapetum_runtime::{
     settings::{Reader, Table},
 };
 
-use crate::{Slot, SlotState, config::Earlier};
+use crate::{Slot, SlotState, config::Earlier, shapes::Sizes};
 
 pub mod break_up_time;
 mod break_up_time_stage;
@@ -56,6 +56,15 @@ pub trait Plan: Send + Sync {
     /// Whether the stage must see the frames in order, one at a time: it remembers earlier ones.
     fn ordered(&self) -> bool {
         false
+    }
+
+    /// The sizes that it feeds to a network of open size, where it decides them itself; the model's contract is `contract`.
+    ///
+    /// # Errors
+    /// The model does not fit the stage.
+    fn sizes(&self, contract: &Contract) -> Result<Option<Sizes>> {
+        let _ = contract;
+        Ok(None)
     }
 
     /// One instance. `net` is there exactly if the kind takes a model.

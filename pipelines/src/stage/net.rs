@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tapetum_runtime::{
     Error, Image, Rect, Result, Tensor,
-    backend::Session,
+    backend::{Profile, Session},
     contract::{Contract, OutputContract},
     preprocess::{Placement, Preprocess},
 };
@@ -80,6 +80,11 @@ impl Net {
     /// Index of the output called `name`, for [`Output::all`].
     pub fn position(&self, name: &str) -> Option<usize> {
         self.session.outputs().iter().position(|port| port.name == name)
+    }
+
+    /// The shapes that the engine was built for, if it takes no others.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.session.profile()
     }
 
     /// The (height, width) that the graph gets for a region of `width × height`.

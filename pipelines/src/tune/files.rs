@@ -10,7 +10,7 @@ use tapetum_runtime::{
 };
 
 use super::tuned::ModelOnDisk;
-use crate::{load::OnDisk, prepare::hex};
+use crate::{models::OnDisk, prepare::hex};
 
 /// Makes each file once.
 pub struct Files<'a> {

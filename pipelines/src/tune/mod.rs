@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use tapetum_models::quantize;
 use tapetum_runtime::{
     Error, Result, Tensor,
-    backend::{self, Backend, EngineOptions, Precision},
+    backend::{self, Backend, EngineOptions, KeepEngines, Precision},
 };
 
 pub use choose::{Allowed, choose};
@@ -43,7 +43,9 @@ use crate::{
     assemble::{self, Options, Plan, Progress},
     calibrate::Recorded,
     config::PipelineFile,
-    load::{self, OnDisk},
+    engine::Engine,
+    load,
+    models::{self, OnDisk},
 };
 
 /// Runs of each candidate that are usually timed.
@@ -78,7 +80,7 @@ pub fn tune(
     let cache = options.cache()?;
     let choice = assemble::choice(file, options);
     assemble::any_is_there(&choice)?;
-    let models = assemble::on_disk(file, &cache, &mut |step| tell(Step::Preparing(step)))?;
+    let models = models::on_disk(file, options.cache.as_deref(), &mut |step| tell(Step::Preparing(step)))?;
     let (engines, there) = engines(choice.names())?;
     let reference = reference()?;
     let mut measured = Vec::with_capacity(models.len());
@@ -119,6 +121,8 @@ pub fn gate_of(file: &PipelineFile, name: &str) -> Option<f64> {
 fn engine_options(options: &EngineOptions) -> String {
     let mut options = options.clone();
     options.compute_in(Precision::Fp32);
+    // What is kept of an engine does not change it.
+    options.keep = KeepEngines::Auto;
     format!("{options:?}")
 }
 
@@ -188,9 +192,13 @@ impl Job<'_> {
         let Some(first) = held_back.first() else { return Ok(measured) };
         let mut made =
             files::Files::new(self.model, &self.recorded.inputs, wanted.gate, reference, self.cache);
+        let loaded = engines.iter().map(|(name, backend)| {
+            Ok((name, Engine::new(*backend, self.file, Some(self.cache), false, &mut |_| {})?))
+        });
+        let loaded = loaded.collect::<Result<Vec<_>>>()?;
         let mut attempts = Vec::new();
-        for (engine_name, engine) in engines {
-            for rung in ladder::rungs(engine.name(), &self.file.engines) {
+        for (engine_name, engine) in &loaded {
+            for rung in ladder::rungs(engine.backend().name(), &self.file.engines) {
                 let model = match rung.has_file {
                     false => Ok(self.model.clone()),
                     true => made.file(rung.precision, &mut |step| {
@@ -198,13 +206,14 @@ impl Job<'_> {
                     })?,
                 };
                 let on_disk = model.as_ref().ok().filter(|_| rung.has_file).map(|m| made.relative(m));
-                let (file, at, threads, engine) = (self.file, self.at, self.threads, *engine);
+                let (at, threads) = (self.at, self.threads);
                 let load = move || {
                     let model = OnDisk { precision: Some(rung.told), ..model? };
-                    load::session(engine, &model, file, at, threads, true).map_err(|e| e.to_string())
+                    let opened = engine.session(at, &model, threads, &mut |_| {});
+                    opened.map(|opened| opened.session).map_err(|e| e.to_string())
                 };
                 attempts.push(measure::Attempt {
-                    engine,
+                    engine: engine.backend(),
                     name: engine_name,
                     precision: rung.precision.name(),
                     file: on_disk,
@@ -215,7 +224,8 @@ impl Job<'_> {
         let pixels: usize = first.first().map_or(&[][..], Tensor::shape).iter().skip(2).product();
         let working_set = self.model.contract.working_set.unwrap_or(0) * pixels as u64;
         let fp32 = OnDisk { precision: Some(Precision::Fp32), ..self.model.clone() };
-        let mut session = load::session(reference, &fp32, self.file, self.at, self.threads, true)?;
+        let own = Engine::new(reference, self.file, Some(self.cache), false, &mut |_| {})?;
+        let mut session = own.session(self.at, &fp32, self.threads, &mut |_| {})?.session;
         let beside = measure::Reference::new(&mut *session, &self.model.contract, &held_back)?;
         drop(session);
         let mut say = |engine: &str, precision: &str| tell(Step::Measuring(name, engine, precision));

@@ -14,7 +14,7 @@ use crate::{
     Decision,
     assemble::Plan,
     config::{Choice, PipelineFile},
-    load::OnDisk,
+    models::OnDisk,
 };
 
 /// What is to run.

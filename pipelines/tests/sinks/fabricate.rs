@@ -31,6 +31,7 @@ fn stage(name: &str, kind: &'static str, labels: &[&str], model: bool) -> StageI
         engine: "ort:cpu/fp32".into(),
         engine_version: "onnxruntime 1.32.0".into(),
         nodes: vec![("cpu".into(), 73)],
+        origin: tapetum::engine_cache::Origin::Found { bytes: 7 },
         passed_over: vec![PassedOver { engine: "ort:cuda".into(), why: "no library \"libcudart\"".into() }],
         decision: Some(Decision {
             tuned: Some("2030-01-02T03:04:05Z".into()),

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 
 use crate::{DType, Error, Result, Tensor};
 
+mod builds;
 pub mod options;
 #[cfg(feature = "ort")]
 pub mod ort;
+mod profile;
 #[cfg(feature = "tract")]
 pub mod tract;
 
-pub use options::{EngineOptions, Precision};
+pub use builds::{Builds, Device};
+pub use options::{EngineOptions, KeepEngines, Precision};
+pub use profile::Profile;
 
 /// Every engine in this build, the preferred first.
 pub static BACKENDS: &[&dyn Backend] = &[
@@ -58,6 +62,21 @@ pub trait Backend: Sync {
     /// [`crate::ErrorKind::BadFile`] if the model is not sound, [`crate::ErrorKind::Unsupported`] if this engine lacks
     /// an operator, [`crate::ErrorKind::Environment`] if the engine itself cannot run.
     fn load(&self, model: ModelSource<'_>, options: &LoadOptions) -> Result<Box<dyn Session>>;
+
+    /// Whether it compiles a model for given shapes: then [`LoadOptions::profile`] holds, and other shapes are refused.
+    fn compiles(&self) -> bool {
+        false
+    }
+
+    /// What the engines that it builds with `options` depend on; `None` if it builds none that could be kept in
+    /// [`LoadOptions::keep`], or `options` says where it keeps them itself. Loads its library, as [`Backend::probe`].
+    ///
+    /// # Errors
+    /// As [`Backend::find`].
+    fn builds(&self, options: &EngineOptions) -> Result<Option<Builds>> {
+        let _ = options;
+        Ok(None)
+    }
 }
 
 /// What an engine would run with.
@@ -93,6 +112,11 @@ pub struct LoadOptions {
     /// Least share of the model's nodes that the engine's own provider must run; `None`: all. Nodes that only tell a
     /// shape do not count. A model with a smaller share is refused with the operators that fell back to the CPU.
     pub min_share: Option<f32>,
+    /// The shapes that an engine that compiles is built for; `None`: whatever comes. Others take every shape.
+    pub profile: Option<Profile>,
+    /// Folder in which an engine keeps what it built of the model, and takes it from if it is there. It is the engine's
+    /// word that it is taken: whoever keeps the folder holds what was in it against what is.
+    pub keep: Option<PathBuf>,
 }
 
 /// One worker's handle on a loaded model. `Send`, not shared.
@@ -110,6 +134,11 @@ pub trait Session: Send {
     /// What it computes in.
     fn precision(&self) -> Precision {
         Precision::Fp32
+    }
+
+    /// The shapes that it was built for, if it takes no others.
+    fn profile(&self) -> Option<&Profile> {
+        None
     }
 
     /// Runs once on `inputs` (in the order of [`Session::inputs`]) and overwrites `outputs` with the model's outputs,

@@ -54,9 +54,25 @@ impl Precision {
     }
 }
 
+/// Which built engines are kept for the next start: `[engine] cache = "…"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeepEngines {
+    /// `auto` (or nothing): those that take long to build, and those that `tapetum warm` built.
+    #[default]
+    Auto,
+    /// `on`: all.
+    On,
+    /// `off`: none, and none is taken.
+    Off,
+    /// Anything else: all, in this folder.
+    In(PathBuf),
+}
+
 /// Options of every engine that has some; an engine reads its own.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineOptions {
+    /// `cache`: which built engines are kept.
+    pub keep: KeepEngines,
     /// For `ort:openvino`.
     pub openvino: OpenVino,
     /// For `ort:cuda`.
@@ -74,7 +90,7 @@ pub struct OpenVino {
     pub precision: Precision,
     /// `threads`, on the CPU; nothing: those of the pipeline's plan.
     pub threads: Option<usize>,
-    /// `cache`: folder for compiled models.
+    /// `cache`: folder for compiled models that OpenVINO keeps by itself; nobody checks what it takes from there.
     pub cache: Option<PathBuf>,
 }
 
@@ -132,7 +148,7 @@ pub struct TensorRt {
     pub workspace_mib: Option<usize>,
     /// `share_context_memory`: subgraphs of one session use the same scratch memory, one after the other.
     pub share_context_memory: bool,
-    /// `engine_cache`: folder for built engines.
+    /// `engine_cache`: folder for built engines that TensorRT keeps by itself; nobody checks what it takes from there.
     pub engine_cache: Option<PathBuf>,
     /// `timing_cache`: folder for timings of kernels, which make the next build shorter.
     pub timing_cache: Option<PathBuf>,
@@ -146,8 +162,14 @@ impl EngineOptions {
     /// Reads `[engine.*]` of a file; relative paths are below `folder`. Mistakes are noted in `reader`.
     pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Self {
         let mut options = Self::default();
-        let Some(engines) = reader.table(root, "engine", &["openvino", "cuda", "tensorrt"]) else {
+        let Some(engines) = reader.table(root, "engine", &["cache", "openvino", "cuda", "tensorrt"]) else {
             return options;
+        };
+        options.keep = match reader.string(&engines, "cache").as_deref() {
+            None | Some("auto") => KeepEngines::Auto,
+            Some("on") => KeepEngines::On,
+            Some("off") => KeepEngines::Off,
+            Some(_) => path(reader, &engines, "cache", folder).map_or(KeepEngines::Auto, KeepEngines::In),
         };
         if let Some(t) = reader.table(&engines, "openvino", &["device", "precision", "threads", "cache"]) {
             options.openvino.read(reader, &t, folder);

@@ -14,9 +14,13 @@ use ort::{
     value::ValueType,
 };
 
-use super::{Backend, Found, LoadOptions, ModelSource, Port, Precision, Session, as_many, check_inputs};
+use super::{
+    Backend, Builds, EngineOptions, Found, LoadOptions, ModelSource, Port, Precision, Profile, Session,
+    as_many, check_inputs,
+};
 use crate::{Error, Result, Tensor};
 
+mod built;
 mod convert;
 mod elf;
 mod failure;
@@ -73,6 +77,18 @@ impl Backend for Ort {
         let dispatch = provider.dispatch(options, &model)?;
         let mut builder =
             builder(&library.environment, options).map_err(|e| failed("configuring a session", e))?;
+        let optimized = built::optimized(provider, options);
+        let model = match &optimized {
+            Some(path) if path.is_file() => ModelSource::Path(path),
+            _ => model,
+        };
+        if let Some(path) = &optimized {
+            builder = keep_optimized(builder, path).map_err(|e| failed("configuring a session", e))?;
+        }
+        let profile = options.profile.clone().filter(|_| provider.compiles());
+        if let Some(profile) = &profile {
+            builder = fix_axes(builder, profile).map_err(|e| failed("configuring a session", e))?;
+        }
         if let Some(dispatch) = dispatch {
             builder = builder
                 .with_execution_providers([dispatch])
@@ -87,17 +103,73 @@ impl Backend for Ort {
         })?;
         let placement = placement::read(&session).map_err(|e| failed("telling its nodes", e))?;
         placement.check(provider, options.min_share.unwrap_or(1.0))?;
-        let inputs = session.inputs().iter().map(|o| port(o, "input")).collect::<Result<_>>()?;
+        let inputs = session.inputs().iter().map(|o| port(o, "input")).collect::<Result<Vec<_>>>()?;
         let outputs = session.outputs().iter().map(|o| port(o, "output")).collect::<Result<_>>()?;
         let placement = placement.counts();
+        if let Some(profile) = &profile {
+            fits(profile, &inputs)?;
+        }
         Ok(Box::new(OrtSession {
             session,
             inputs,
+            profile,
             outputs,
             placement,
             precision: provider.precision(options),
         }))
     }
+
+    fn compiles(&self) -> bool {
+        self.provider.compiles()
+    }
+
+    fn builds(&self, options: &EngineOptions) -> Result<Option<Builds>> {
+        let library = library::loaded(self.provider)?;
+        built::builds(self.provider, &library.found, options)
+    }
+}
+
+/// Takes the optimised model at `path` as it is, or has it written there.
+fn keep_optimized(builder: SessionBuilder, path: &Path) -> ort::Result<SessionBuilder> {
+    Ok(match path.is_file() {
+        true => builder.with_optimization_level(GraphOptimizationLevel::Disable)?,
+        false => builder.with_optimized_model_path(path)?,
+    })
+}
+
+/// The names that `[N, C, H, W]` has in models with open axes.
+const AXES: [&str; 4] = ["batch", "channels", "height", "width"];
+
+/// Closes the axes for which `profile` leaves one extent: a provider compiles better for what it knows. A model that
+/// has no axes of these names keeps them open.
+fn fix_axes(builder: SessionBuilder, profile: &Profile) -> ort::Result<SessionBuilder> {
+    if profile.least().len() != AXES.len() {
+        return Ok(builder);
+    }
+    AXES.iter().enumerate().try_fold(builder, |builder, (axis, name)| match profile.fixed(axis) {
+        Some(extent) => Ok(builder.with_dimension_override(name, extent as i64)?),
+        None => Ok(builder),
+    })
+}
+
+/// Checks that the model's own shapes leave room for `profile`.
+fn fits(profile: &Profile, inputs: &[Port]) -> Result<()> {
+    let Some(port) = inputs.iter().find(|port| port.name == profile.input()) else {
+        return Err(Error::config(format!("the model has no input {:?}", profile.input())));
+    };
+    let ranges = profile.least().iter().zip(profile.most());
+    let within = |(extent, (least, most)): (&Option<usize>, (&usize, &usize))| {
+        // A model of one extent, such as a batch that is always 1, takes no others; its port says so by itself.
+        extent.is_none_or(|extent| (least..=most).contains(&&extent))
+    };
+    if port.shape.len() == profile.least().len() && port.shape.iter().zip(ranges).all(within) {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "input {:?} is {}, which does not hold the shapes {profile} that the pipeline asks for",
+        port.name,
+        super::show_shape(&port.shape)
+    )))
 }
 
 /// `onnxruntime 1.24.1 with cpu, openvino`.
@@ -175,9 +247,14 @@ struct OrtSession {
     outputs: Vec<Port>,
     placement: Vec<(String, usize)>,
     precision: Precision,
+    profile: Option<Profile>,
 }
 
 impl Session for OrtSession {
+    fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
     fn placement(&self) -> &[(String, usize)] {
         &self.placement
     }
@@ -196,6 +273,10 @@ impl Session for OrtSession {
 
     /// The inputs are lent to ONNX Runtime as they lie in memory; each output is copied once.
     fn run_into(&mut self, inputs: &[Tensor], outputs: &mut Vec<Tensor>) -> Result<()> {
+        if let Some(profile) = &self.profile {
+            let at = self.inputs.iter().position(|port| port.name == profile.input());
+            at.and_then(|at| inputs.get(at)).map_or(Ok(()), |input| profile.admits(input.shape()))?;
+        }
         check_inputs(&self.inputs, inputs)?;
         let values = inputs
             .iter()

@@ -6,6 +6,11 @@ use crate::graph::{Attr, Builder};
 use crate::zoo::Weights;
 use crate::zoo::blocks::EPS;
 
+/// Values in a row of several tokens.
+const ROW: usize = 512;
+/// Tokens in such a row at most; their number in any plane is a multiple of this.
+const TOGETHER: usize = 64;
+
 /// The graph being built and where its tensors come from.
 pub(super) struct Emit<'a> {
     pub b: Builder,
@@ -38,9 +43,7 @@ impl Emit<'_> {
     /// Takes the matrix `name [c_out, c_in]` and stores it as MatMul wants it, `[c_in, c_out]`.
     pub fn matrix(&mut self, name: &str, c_in: usize, c_out: usize) -> Result<String> {
         let stored = self.w.take(name, &[c_out, c_in])?;
-        let values = stored.f32s()?;
-        let turned = (0..c_in * c_out).map(|at| values[at % c_out * c_in + at / c_out]).collect();
-        Ok(self.b.param(name, Tensor::new(&[c_in, c_out], turned)?))
+        Ok(self.b.param(name, Tensor::new(&[c_in, c_out], turned(stored.f32s()?, c_out, c_in))?))
     }
 
     /// LayerNorm over the last axis, stored as `name.{weight, bias} [channels]`.
@@ -61,6 +64,31 @@ impl Emit<'_> {
         self.b.binary("Mul", name, &twice, &half)
     }
 
+    /// `GELU(x · W + b)` of all tokens of a plane, `x [H·W, C]` → `[H·W, width]`; `b` is `[width]` or `[1, width]`.
+    ///
+    /// Several tokens together make a row for `b` and the GELU. Where the sum has the rows of the product, ONNX Runtime
+    /// makes a Gemm of both, which first fills the whole result with `b`, on one thread; where it has not, the GELU
+    /// takes `b` along, and long rows are what it does well.
+    pub fn affine_gelu(
+        &mut self,
+        names: [&str; 2],
+        x: &str,
+        weight: &str,
+        bias: &str,
+        width: usize,
+    ) -> String {
+        let [linear, gelu] = names;
+        let together = 1 << (ROW / width).clamp(2, TOGETHER).ilog2();
+        let product = self.b.binary("MatMul", &format!("{linear}/product"), x, weight);
+        let rows = self.b.reshape(&format!("{linear}/rows"), &product, &[-1, together * width as i64]);
+        let shape = self.b.ints(&[together, width as i64]);
+        let bias = self.b.binary("Expand", &format!("{linear}/bias/each"), bias, &shape);
+        let bias = self.b.reshape(&format!("{linear}/bias/row"), &bias, &[-1]);
+        let sum = self.b.binary("Add", linear, &rows, &bias);
+        let rows = self.gelu(gelu, &sum);
+        self.b.reshape(&format!("{gelu}/tokens"), &rows, &[-1, width as i64])
+    }
+
     /// Mean along one axis, which disappears.
     pub fn mean(&mut self, name: &str, x: &str, axis: i64) -> String {
         let attrs = [("axes", Attr::Ints(vec![axis])), ("keepdims", Attr::Int(0))];
@@ -71,4 +99,9 @@ impl Emit<'_> {
     pub fn gather(&mut self, name: &str, table: &str, indices: &str) -> String {
         self.b.op("Gather", name, &[table, indices], &[("axis", Attr::Int(0))])
     }
+}
+
+/// The matrix `values [rows, cols]`, transposed.
+pub(super) fn turned(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols).map(|at| values[at % rows * cols + at / rows]).collect()
 }

@@ -14,12 +14,14 @@
 //! | [`mlp`] | the feed-forward part with its depthwise convolution inside the window |
 //! | [`windows`] | the windows that blocks work on: kept ones gathered and scattered, or all |
 //! | [`block`] | a transformer block |
+//! | [`joints`] | convolutions between pictures and tokens, and between resolutions |
 //! | [`network`] | layers and the U |
 
 mod attention;
 mod block;
 mod config;
 mod emit;
+mod joints;
 mod mlp;
 mod network;
 mod plane;

@@ -5,15 +5,13 @@ use tapetum_runtime::{DType, Result};
 use super::block::{Sizes, transformer};
 use super::config::{Config, LAYERS};
 use super::emit::Emit;
+use super::joints::{down, input_proj, output_proj, up};
 use super::plane::{Grid, Part, Plane};
 use super::predictor::predictor;
 use super::windows::Windows;
-use crate::graph::{Attr, Builder, Conv2d, Dim, Graph};
-use crate::zoo::blocks::{ConvShape, conv};
+use crate::graph::{Builder, Dim, Graph};
 use crate::zoo::{InputSize, SizeRule, Weights};
 
-/// Slope of `input_proj`'s LeakyReLU for negative values.
-const LEAK: f32 = 0.01;
 /// The gate never closes further than this.
 const GATE_FLOOR: f32 = 0.1;
 
@@ -33,20 +31,19 @@ pub(super) fn build(
     let image = net.e.b.input("image", dims.clone());
     net.stages(&image, size, &dims)?;
 
-    let c = config.embed;
-    let x = net.conv3("input_proj.proj.0", &image, 3, c)?;
-    let x = net.e.b.op("LeakyRelu", "input_proj.proj.1", &[&x], &[("alpha", Attr::Float(LEAK))]);
-    let mut x = net.tokens("input_proj.proj", &x, c);
+    let mut x = input_proj(&mut net.e, &image, config.embed)?;
 
     let mut skips = Vec::new();
     for i in 0..4 {
         x = net.layer(i, &x)?;
         skips.push(x.clone());
-        x = net.down(i, &x)?;
+        x = down(&mut net.e, i, &x, config.width(i), &net.stages[i].plane)?;
     }
     x = net.layer(4, &x)?;
     for (i, skip) in skips.iter().rev().enumerate() {
-        x = net.up(i, &x, skip)?;
+        let widths = [config.width(4 + i), config.width(5 + i) / 2];
+        let raised = up(&mut net.e, i, &x, widths, &net.stages[4 - i].plane)?;
+        x = net.e.b.concat(&format!("decoderlayer_{i}/input"), &[&raised, skip], 1);
         x = net.layer(5 + i, &x)?;
     }
     net.finish(&image, &x, &dims)
@@ -121,46 +118,10 @@ impl Net<'_> {
         Ok(Windows::Kept(made))
     }
 
-    fn conv3(&mut self, name: &str, x: &str, c_in: usize, c_out: usize) -> Result<String> {
-        let spec = Conv2d { pad: 1, ..Conv2d::default() };
-        conv(&mut self.e.b, self.e.w, name, x, ConvShape { c_in, c_out, kernel: 3, spec, bias: true })
-    }
-
-    /// Image `[1, C, H, W]` → tokens `[H·W, C]`.
-    fn tokens(&mut self, name: &str, image: &str, channels: usize) -> String {
-        let flat = self.e.b.reshape(&format!("{name}/flat"), image, &[channels as i64, -1]);
-        self.e.b.transpose(&format!("{name}/tokens"), &flat, &[1, 0])
-    }
-
-    /// Halves the resolution and doubles the width after encoder layer `i`.
-    fn down(&mut self, i: usize, x: &str) -> Result<String> {
-        let width = self.config.width(i);
-        let name = format!("dowsample_{i}.conv.0");
-        let image = self.stages[i].plane.to_image(&mut self.e, &format!("{name}/image"), x, width);
-        let spec = Conv2d { stride: 2, pad: 1, ..Conv2d::default() };
-        let shape = ConvShape { c_in: width, c_out: 2 * width, kernel: 4, spec, bias: true };
-        let x = conv(&mut self.e.b, self.e.w, &name, &image, shape)?;
-        Ok(self.tokens(&name, &x, 2 * width))
-    }
-
-    /// Doubles the resolution before decoder layer `i` and puts the encoder's tokens beside it.
-    fn up(&mut self, i: usize, x: &str, skip: &str) -> Result<String> {
-        let (c_in, c_out) = (self.config.width(4 + i), self.config.width(5 + i) / 2);
-        let name = format!("upsample_{i}.deconv.0");
-        let image = self.stages[4 - i].plane.to_image(&mut self.e, &format!("{name}/image"), x, c_in);
-        let weight = self.e.param(&format!("{name}.weight"), &[c_in, c_out, 2, 2])?;
-        let bias = self.e.param(&format!("{name}.bias"), &[c_out])?;
-        let attrs = [("kernel_shape", Attr::Ints(vec![2, 2])), ("strides", Attr::Ints(vec![2, 2]))];
-        let x = self.e.b.op("ConvTranspose", &name, &[&image, &weight, &bias], &attrs);
-        let x = self.tokens(&name, &x, c_out);
-        Ok(self.e.b.concat(&format!("decoderlayer_{i}/input"), &[&x, skip], 1))
-    }
-
     /// `image + y·g` with the gate `g = max(σ(y₃), 0.1)`; names the outputs.
     fn finish(mut self, image: &str, x: &str, dims: &[Dim]) -> Result<Graph> {
         let width = self.config.width(8);
-        let x = self.stages[0].plane.to_image(&mut self.e, "output_proj/image", x, width);
-        let y = self.conv3("output_proj.proj.0", &x, width, 4)?;
+        let y = output_proj(&mut self.e, x, width, 4, &self.stages[0].plane)?;
         let b = &mut self.e.b;
         let colour = b.slice("output_proj/colour", &y, 1, 0, 3);
         let logit = b.slice("output_proj/gate", &y, 1, 3, 4);

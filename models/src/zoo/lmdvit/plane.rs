@@ -96,13 +96,6 @@ impl Plane {
         e.b.op("Reshape", name, &[x, &shape], &[])
     }
 
-    /// Tokens `[H·W, C]` → image `[1, C, H, W]`.
-    pub fn to_image(&self, e: &mut Emit, name: &str, tokens: &str, channels: usize) -> String {
-        let planar = e.b.transpose(&format!("{name}/planar"), tokens, &[1, 0]);
-        let parts = [Part::Just(1), Part::Just(channels as i64), Part::Rows(1), Part::Cols(1)];
-        self.reshape(e, name, &planar, &parts)
-    }
-
     /// The windows of side `window`, of the map rolled back by half a window if `shifted`.
     pub fn grid(&self, e: &mut Emit, window: usize, shifted: bool) -> Result<Grid> {
         let name = format!("{}/{}", self.name, if shifted { "shifted" } else { "plain" });

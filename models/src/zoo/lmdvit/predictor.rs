@@ -51,13 +51,10 @@ pub(super) fn predictor(
     window: usize,
 ) -> Result<Kept> {
     let half = channels / 2;
-    let h = e.linear(&format!("{name}.in_conv.0"), x, channels, channels)?;
-    let h = e.gelu(&format!("{name}.in_conv.1"), &h);
+    let h = linear_gelu(e, name, ["in_conv.0", "in_conv.1"], x, [channels, channels])?;
     let h = e.layer_norm(&format!("{name}.in_conv.2"), &h, channels)?;
-    let u = halves(e, name, &h, channels, plane)?;
-    let u = e.gelu(&format!("{name}.out_conv.1"), &u);
-    let u = e.linear(&format!("{name}.out_conv.2"), &u, half, half / 2)?;
-    let u = e.gelu(&format!("{name}.out_conv.3"), &u);
+    let u = halves_gelu(e, name, &h, channels, plane)?;
+    let u = linear_gelu(e, name, ["out_conv.2", "out_conv.3"], &u, [half, half / 2])?;
     let means = window_means(e, name, &u, half / 2, plane, grid.kinds.is_some(), window);
     let logits = e.linear(&format!("{name}.out_conv.4"), &means, half / 2, 2)?;
 
@@ -74,8 +71,22 @@ pub(super) fn predictor(
     Ok(Kept { decision, tokens, places, kinds })
 }
 
-/// `in_conv.3`, the mean of its second half, and `out_conv.0`: `u [H·W, C/2]` of [`predictor`].
-fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> Result<String> {
+/// A linear layer and the GELU that follows it, `[H·W, c_in]` → `[H·W, c_out]`.
+fn linear_gelu(
+    e: &mut Emit,
+    name: &str,
+    parts: [&str; 2],
+    x: &str,
+    [c_in, c_out]: [usize; 2],
+) -> Result<String> {
+    let [linear, gelu] = parts.map(|part| format!("{name}.{part}"));
+    let weight = e.matrix(&format!("{linear}.weight"), c_in, c_out)?;
+    let bias = e.param(&format!("{linear}.bias"), &[c_out])?;
+    Ok(e.affine_gelu([&linear, &gelu], x, &weight, &bias, c_out))
+}
+
+/// `in_conv.3`, the mean of its second half, and `out_conv.0`: GELU of `u [H·W, C/2]` of [`predictor`].
+fn halves_gelu(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> Result<String> {
     let (inner, outer) = (format!("{name}.in_conv.3"), format!("{name}.out_conv.0"));
     let (half, all) = ((channels / 2) as i64, channels as i64);
     let w3 = e.matrix(&format!("{inner}.weight"), channels, channels)?;
@@ -92,17 +103,16 @@ fn halves(e: &mut Emit, name: &str, h: &str, channels: usize, plane: &Plane) -> 
     // In two steps: a sum over all tokens at once would lose digits.
     let lines =
         plane.reshape(e, &format!("{name}/lines"), h, &[Part::Rows(1), Part::Cols(1), Part::Just(all)]);
-    let column = e.mean(&format!("{name}/column_mean"), &lines, 0);
-    let mean = e.mean(&format!("{name}/mean"), &column, 0);
+    let line = e.mean(&format!("{name}/line_means"), &lines, 1);
+    let mean = e.mean(&format!("{name}/mean"), &line, 0);
     let mean = e.b.reshape(&format!("{name}/mean/row"), &mean, &[1, all]);
     let second = e.affine(&format!("{inner}/second"), &mean, &second_w, &second_b);
 
     let first_b = e.b.reshape(&format!("{inner}/first.bias/row"), &first_b, &[1, half]);
     let constant = e.affine(&format!("{outer}/constant"), &first_b, &on_first, &b0);
     let row = e.affine(&format!("{outer}/row"), &second, &on_second, &constant);
-    let row = e.b.reshape(&format!("{outer}/bias"), &row, &[half]);
     let merged = e.b.binary("MatMul", &format!("{outer}/merged"), &first_w, &on_first);
-    Ok(e.affine(&outer, h, &merged, &row))
+    Ok(e.affine_gelu([&outer, &format!("{name}.out_conv.1")], h, &merged, &row, channels / 2))
 }
 
 /// Mean of `u [H·W, C]` over each window, `[windows, C]`. The cyclic shift by half a window is done on the means of

@@ -85,7 +85,10 @@ pub fn run(args: &Args) -> Result<()> {
     println!("tapetum {} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     println!("cores {cores}, memory {memory}");
     match &cache {
-        Ok(dir) => println!("fused models are kept in {}", dir.join("models").display()),
+        Ok(dir) => {
+            println!("fused models are kept in {}", dir.join("models").display());
+            println!("built engines are kept in {}", dir.join("engines").display());
+        }
         Err(e) => println!("fused models cannot be kept: {e}"),
     }
     println!("\nengines");

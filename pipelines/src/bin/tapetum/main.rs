@@ -18,6 +18,7 @@ mod run;
 mod table;
 mod tune;
 mod verify;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Restore(restore::Args),
     /// Check a pipeline file: every mistake at once, with its place. Needs no camera, GPU or engine.
     Check(check::Args),
+    /// Build and check a pipeline's engines ahead of time, so that it starts at once.
+    Warm(warm::Args),
     /// Measure a pipeline: percentiles per stage and end to end, over repeated runs.
     Bench(bench::Args),
     /// What this machine can run, what is missing, and how to get it.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Warm(args) => warm::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Fuse(args) => fuse::run(&args),

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tapetum::assemble::{self, Options, Pipeline, Progress};
 use tapetum::config::{Choice, ModelChange, PipelineFile, PrecisionChoice};
+use tapetum::engine_cache::{Event, Origin};
 use tapetum::executor::{self, Outcome, Run};
 use tapetum::flow::Policy;
 use tapetum::source::{Source, SourceInfo};
@@ -100,14 +101,15 @@ pub fn load<'f>(
     quiet: bool,
 ) -> Result<Pipeline<'f>> {
     let spinner = Spinner::new(quiet);
-    let mut tell = |step: Progress<'_>| prepared(&spinner, step);
+    let mut tell = |step: Progress<'_>| show(&spinner, step);
     let pipeline = assemble::assemble(file, options, &source.name, source.live, &mut tell)?;
     spinner.done();
     Ok(pipeline)
 }
 
-/// Says how far the models of a pipeline are.
-pub fn prepared(spinner: &Spinner, step: Progress<'_>) {
+/// Says what is being done while models are fused, built and loaded.
+pub fn show(spinner: &Spinner, step: Progress<'_>) {
+    let of = |model: &str| if model.is_empty() { String::new() } else { format!("{model}: ") };
     match step {
         Progress::Fusing(model, step) => spinner.say(match step {
             Step::Reading(_) => format!("{model}: reading the checkpoint"),
@@ -125,6 +127,13 @@ pub fn prepared(spinner: &Spinner, step: Progress<'_>) {
             fused.contract.proof.as_ref().map_or(0.0, |p| p.max_rel),
         )),
         Progress::Loading(model, engine) => spinner.say(format!("{model}: loading on {engine}")),
+        Progress::Engine(model, engine, Event::Waiting) => {
+            spinner.say(format!("{model}: another process builds it for {engine}; waiting"));
+        }
+        Progress::Engine(model, engine, Event::Building(estimate)) => {
+            spinner.takes(format!("{model}: building for {engine}"), estimate);
+        }
+        Progress::Engine(model, _, Event::Said(what)) => spinner.keep(format!("{}{what}", of(model))),
     }
 }
 
@@ -152,7 +161,12 @@ pub fn describe(pipeline: &Pipeline<'_>, source: &SourceInfo) -> String {
         let mixed = models().any(|(_, other)| other.engine != model.engine);
         for (stage, model) in models() {
             let engine = if mixed { format!("{}, ", model.engine) } else { String::new() };
-            out.push_str(&format!("  {}: {engine}{}\n", stage.name, model.nodes_shown()));
+            let origin = match model.origin {
+                Origin::Unkept => String::new(),
+                Origin::Built { seconds, .. } => format!(", built in {seconds:.1} s and kept"),
+                Origin::Found { .. } => ", from cache".to_owned(),
+            };
+            out.push_str(&format!("  {}: {engine}{}{origin}\n", stage.name, model.nodes_shown()));
             if let Some(Decision { tuned: Some(_), why, .. }) = &model.decision {
                 out.push_str(&format!("    {why}\n"));
             }

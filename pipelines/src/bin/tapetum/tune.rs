@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (recorded, source, live) = record(&file, &options, &args.calibrate, args.samples.into(), args.json)?;
     let spinner = Spinner::new(args.json);
     let mut say = |step: Step<'_>| match step {
-        Step::Preparing(step) => play::prepared(&spinner, step),
+        Step::Preparing(step) => play::show(&spinner, step),
         Step::Quantizing(model, precision, step) => {
             spinner.say(format!("{model}: {}: {}", precision.name(), quantize::doing(&step)));
         }

@@ -6,6 +6,8 @@ use tapetum_runtime::{
     tiles::Grid,
 };
 
+use crate::shapes::Sizes;
+
 /// Memory of a run for each byte of the network's working set: layouts of the engine's own and memory that it keeps. As
 /// measured, 1.4 to 3.5 (`restore-memory`).
 const ENGINE: u64 = 4;
@@ -82,6 +84,25 @@ impl Cut {
         Ok(Self { tile: (side, side), overlap: overlap(side), whole })
     }
 
+    /// The same, but never a whole picture that is larger than a tile.
+    pub fn always(self) -> Self {
+        Self { whole: 0, ..self }
+    }
+
+    /// The sizes of its tiles as the network gets them, if no larger picture stays whole.
+    pub fn sizes(&self, contract: &Contract) -> Sizes {
+        let (of, least) = match contract.input.size {
+            SizePolicy::Fixed { .. } => (1, (self.tile.1, self.tile.0)),
+            SizePolicy::Multiple { of, min_height, min_width } => (of, (min_height, min_width)),
+            SizePolicy::Range { multiple, min_height, min_width, .. } => (multiple, (min_height, min_width)),
+        };
+        let of = of.max(contract.input.pad.multiple().unwrap_or(1)).max(1);
+        let whole = |side: usize| side.max(1).next_multiple_of(of);
+        // A picture that is smaller than a tile is a smaller tile.
+        let least = (whole(least.0.min(self.tile.1)), whole(least.1.min(self.tile.0)));
+        Sizes { least, most: (whole(self.tile.1), whole(self.tile.0)) }
+    }
+
     /// The tiles of a picture of `size` that the network gets as `padded`, both (width, height).
     ///
     /// # Errors
@@ -115,6 +136,17 @@ mod tests {
     fn tiles(cut: &Cut, width: usize, height: usize) -> (usize, usize) {
         let grid = cut.grid((width, height), (width, height)).unwrap();
         (grid.len(), grid.tile(0).width)
+    }
+
+    #[test]
+    fn an_engine_built_for_tiles_gets_no_larger_picture() {
+        let contract = contract(SizePolicy::Multiple { of: 8, min_height: 16, min_width: 32 }, Some(256));
+        let wish = Wish { memory: 512 << 20, ..Wish::default() };
+        let cut = Cut::new(wish, &contract).unwrap();
+        // 524288 pixels fit: a picture that is low and wide stays whole, unless only tiles are built for.
+        assert_eq!(tiles(&cut, 2048, 256), (1, 2048));
+        assert_eq!(tiles(&cut.always(), 2048, 256).1, 704);
+        assert_eq!(cut.sizes(&contract), Sizes { least: (16, 32), most: (704, 704) });
     }
 
     #[test]

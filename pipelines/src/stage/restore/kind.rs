@@ -2,13 +2,17 @@
 
 use tapetum_runtime::{
     Result,
-    contract::OutputKind,
+    contract::{Contract, OutputKind},
     settings::{Reader, Table},
 };
 
-use super::{cut::Wish, restorer::Restorer};
+use super::{
+    cut::{Cut, Wish},
+    restorer::Restorer,
+};
 use crate::{
     config::Earlier,
+    shapes::Sizes,
     stage::{Net, Plan, Stage, StageKind, needed},
 };
 
@@ -63,6 +67,11 @@ struct Restore {
 impl Plan for Restore {
     fn ordered(&self) -> bool {
         self.sparing.still.is_some() || self.sparing.reuse.is_some()
+    }
+
+    /// Those of its tiles: on an engine that is built for given shapes every picture is restored in tiles.
+    fn sizes(&self, contract: &Contract) -> Result<Option<Sizes>> {
+        Ok(Some(Cut::new(self.wish, contract)?.sizes(contract)))
     }
 
     fn build(&self, net: Option<Net>) -> Result<Box<dyn Stage>> {

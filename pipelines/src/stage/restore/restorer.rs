@@ -66,6 +66,7 @@ impl Restorer {
             )));
         }
         let cut = Cut::new(wish, contract)?;
+        let cut = if net.profile().is_some() { cut.always() } else { cut };
         let colour = contract.input.colour;
         let decoder = contract.outputs.iter().find_map(|o| match o.kind {
             OutputKind::Image { range, clamp, crop } => Some(ImageDecoder::new(range, clamp, crop, colour)),

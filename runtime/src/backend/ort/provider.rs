@@ -24,7 +24,7 @@ pub enum Provider {
 }
 
 /// Keys and values in the provider's words.
-type Settings = Vec<(&'static str, String)>;
+pub(super) type Settings = Vec<(&'static str, String)>;
 
 impl Provider {
     /// All of them.
@@ -78,6 +78,11 @@ impl Provider {
         }
     }
 
+    /// Whether it compiles a model for given shapes.
+    pub(super) fn compiles(self) -> bool {
+        matches!(self, Self::OpenVino | Self::TensorRt)
+    }
+
     /// The provider with its options, for a session; nothing for the CPU, which every session has. An error of the
     /// provider is an error of the session: by itself the `ort` crate would log it and run on the CPU.
     pub(super) fn dispatch(
@@ -107,7 +112,7 @@ fn configured<E: ArbitrarilyConfigurableExecutionProvider>(provider: E, settings
 
 /// The precision is always said, or OpenVINO takes bf16 where the processor has it. Its threads are not tied to
 /// cores: each session would tie its own to the same ones.
-fn openvino(options: &LoadOptions) -> Result<Settings> {
+pub(super) fn openvino(options: &LoadOptions) -> Result<Settings> {
     let own = &options.engines.openvino;
     let plain = own.device.split('.').next().unwrap_or("CPU");
     let hint = match own.precision {
@@ -129,7 +134,7 @@ fn openvino(options: &LoadOptions) -> Result<Settings> {
     if let Some(threads) = own.threads.or(options.threads).filter(|_| plain == "CPU") {
         settings.push(("num_of_threads", threads.max(1).to_string()));
     }
-    if let Some(cache) = &own.cache {
+    if let Some(cache) = own.cache.as_ref().or(options.keep.as_ref()) {
         settings.push(("cache_dir", folder(cache)?));
     }
     Ok(settings)
@@ -170,7 +175,7 @@ fn cuda(options: &LoadOptions) -> Settings {
     settings
 }
 
-fn tensorrt(options: &LoadOptions, model: &ModelSource<'_>) -> Result<Settings> {
+pub(super) fn tensorrt(options: &LoadOptions, model: &ModelSource<'_>) -> Result<Settings> {
     let own = &options.engines.tensorrt;
     let mut settings = vec![
         ("device_id", own.device.to_string()),
@@ -182,10 +187,21 @@ fn tensorrt(options: &LoadOptions, model: &ModelSource<'_>) -> Result<Settings> 
     if let Some(mib) = own.workspace_mib {
         settings.push(("trt_max_workspace_size", bytes(mib)));
     }
-    if let Some(cache) = &own.engine_cache {
+    if let Some(profile) = &options.profile {
+        let shape = |extents: &[usize]| {
+            let extents: Vec<String> = extents.iter().map(usize::to_string).collect();
+            format!("{}:{}", profile.input(), extents.join("x"))
+        };
+        settings.extend([
+            ("trt_profile_min_shapes", shape(profile.least())),
+            ("trt_profile_opt_shapes", shape(profile.usual())),
+            ("trt_profile_max_shapes", shape(profile.most())),
+        ]);
+    }
+    if let Some(cache) = own.engine_cache.as_ref().or(options.keep.as_ref()) {
         settings.extend([("trt_engine_cache_enable", flag(true)), ("trt_engine_cache_path", folder(cache)?)]);
     }
-    if let Some(cache) = &own.timing_cache {
+    if let Some(cache) = own.timing_cache.as_ref().or(options.keep.as_ref()) {
         settings.extend([("trt_timing_cache_enable", flag(true)), ("trt_timing_cache_path", folder(cache)?)]);
     }
     if let Some(table) = &own.calibration {
@@ -226,7 +242,7 @@ fn folder(path: &std::path::Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::options::EngineOptions;
+    use crate::backend::{Profile, options::EngineOptions};
 
     fn value<'s>(settings: &'s Settings, key: &str) -> Option<&'s str> {
         settings.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
@@ -264,6 +280,35 @@ mod tests {
         let settings = tensorrt(&options, &ModelSource::Path("/m/tf-net.onnx".as_ref())).unwrap();
         assert_eq!(value(&settings, "trt_ep_context_file_path"), Some("/cache/tf-net_ctx.onnx"));
         assert!(tensorrt(&options, &ModelSource::Bytes(&[])).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_and_for_which_shapes_is_said_unless_a_folder_was_chosen() {
+        let mut options = LoadOptions { keep: Some("/kept/entry".into()), ..LoadOptions::default() };
+        options.profile =
+            Some(Profile::new("image", &[1, 3, 64, 64], &[1, 3, 512, 512], &[8, 3, 512, 512]).unwrap());
+        assert_eq!(value(&openvino(&options).unwrap(), "cache_dir"), Some("/kept/entry"));
+        let settings = tensorrt(&options, &ModelSource::Bytes(&[])).unwrap();
+        for (key, expected) in [
+            ("trt_engine_cache_enable", "1"),
+            ("trt_engine_cache_path", "/kept/entry"),
+            ("trt_timing_cache_enable", "1"),
+            ("trt_timing_cache_path", "/kept/entry"),
+            ("trt_profile_min_shapes", "image:1x3x64x64"),
+            ("trt_profile_opt_shapes", "image:1x3x512x512"),
+            ("trt_profile_max_shapes", "image:8x3x512x512"),
+        ] {
+            assert_eq!(value(&settings, key), Some(expected), "{key}");
+        }
+        options.engines.openvino.cache = Some("/own".into());
+        options.engines.tensorrt.engine_cache = Some("/own".into());
+        assert_eq!(value(&openvino(&options).unwrap(), "cache_dir"), Some("/own"));
+        let settings = tensorrt(&options, &ModelSource::Bytes(&[])).unwrap();
+        assert_eq!(value(&settings, "trt_engine_cache_path"), Some("/own"));
+        assert_eq!(value(&settings, "trt_timing_cache_path"), Some("/kept/entry"));
+        // Nothing is kept, and no shapes are said, where nobody asked.
+        let settings = tensorrt(&LoadOptions::default(), &ModelSource::Bytes(&[])).unwrap();
+        assert!(!settings.iter().any(|(key, _)| key.contains("cache") || key.contains("profile")));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Prints how fast one model runs on every engine that runs in this process, interleaved, and how far each is from the
 //! first: `TAPETUM_ORT=… cargo run --release -p tapetum-tests --bin engine-speed -- MODEL [THREADS] [ROUNDS]`.
 //!
+//! `engine-speed serve MODEL ENGINE THREADS [BATCH] [SIZE]` runs it once per line of its input ([`serve`]).
+//!
 //! The model has one image input; an open batch is 1, an open height or width 256.
+
+mod serve;
 
 use std::path::Path;
 use std::time::Instant;
@@ -20,7 +24,18 @@ struct Runner {
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let model = args.next().ok_or_else(|| Error::config("usage: engine-speed MODEL [THREADS] [ROUNDS]"))?;
+    let usage = || {
+        Error::config(
+            "usage: engine-speed MODEL [THREADS] [ROUNDS] | serve MODEL ENGINE THREADS [BATCH] [SIZE]",
+        )
+    };
+    let model = args.next().ok_or_else(usage)?;
+    if model == "serve" {
+        let (model, engine) = (args.next().ok_or_else(usage)?, args.next().ok_or_else(usage)?);
+        let mut number = |otherwise| args.next().and_then(|t| t.parse().ok()).unwrap_or(otherwise);
+        let (threads, batch, size) = (number(2), number(1), number(256));
+        return serve::serve(Path::new(&model), &engine, threads, batch, size);
+    }
     let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
     let rounds = args.next().and_then(|t| t.parse().ok()).unwrap_or(15);
     let mut runners = load(Path::new(&model), threads);
