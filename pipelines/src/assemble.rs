@@ -1,25 +1,30 @@
 //! From a pipeline file to loaded stages: which engine runs the models, with how many threads.
 
-use std::{path::PathBuf, sync::Mutex};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use sha2::{Digest, Sha256};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    backend::{self, Backend},
+    backend::{self, Backend, Precision},
 };
 
 pub use crate::plan::Plan;
 use crate::{
-    Item, ModelInfo, PassedOver, RunInfo, StageInfo,
-    config::{Choice, PipelineFile, StageSpec},
+    Decision, Item, ModelInfo, PassedOver, RunInfo, StageInfo,
+    config::{Choice, PipelineFile, PrecisionChoice, StageSpec},
     engine_cache::Event,
     flow::{Lane, Policy},
     load::{self, Loaded, Ran},
     loader::{Loader, Stock},
-    models,
-    prepare::hex,
+    models::{self, OnDisk},
+    prepare::{self, hex},
+    recorder::Recorder,
     runner::Runner,
+    tune::{self, Recalled},
 };
 
 /// What the caller decides over the pipeline file's head.
@@ -27,6 +32,8 @@ use crate::{
 pub struct Options {
     /// Engine to use instead of the file's.
     pub engine: Option<Choice>,
+    /// Precision instead of the file's.
+    pub precision: Option<PrecisionChoice>,
     /// Workers instead of the file's.
     pub workers: Option<usize>,
     /// Threads inside each run of a model instead of the file's.
@@ -35,6 +42,18 @@ pub struct Options {
     pub queue: Option<Policy>,
     /// Where fused checkpoints and built engines are kept; [`crate::prepare::cache_dir`] if `None`.
     pub cache: Option<PathBuf>,
+    /// By model, what is told of its inputs; none outside of calibration.
+    pub recorders: Vec<Arc<Recorder>>,
+}
+
+impl Options {
+    /// The folder for what is kept.
+    ///
+    /// # Errors
+    /// As [`prepare::cache_dir`].
+    pub(crate) fn cache(&self) -> Result<PathBuf> {
+        self.cache.clone().map_or_else(prepare::cache_dir, Ok)
+    }
 }
 
 /// Told while a pipeline is put together.
@@ -71,25 +90,59 @@ pub fn assemble<'a>(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Pipeline<'a>> {
     let plan = Plan::new(file, options, live);
-    let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
-    let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
-    any_is_there(choice)?;
-    let models = models::on_disk(file, options.cache.as_deref(), tell)?;
-    let stock = Stock::new(file, models, options.cache.as_deref());
-    let mut passed_over = Vec::new();
+    let choice = choice(file, options);
+    any_is_there(&choice)?;
+    let precision = options.precision.or(file.precision);
+    let lower = precision == Some(PrecisionChoice::Auto);
+    let tuned = lower || choice == Choice::Auto;
+    let mut models = models::on_disk(file, options.cache.as_deref(), tell)?;
+    let mut assembly =
+        Assembly { file, options, plan, source, passed_over: Vec::new(), decisions: Vec::new() };
+    if precision == Some(PrecisionChoice::Fp32) {
+        tune::in_fp32(&mut models);
+    }
+    if tuned {
+        let why = match tune::recall(file, &choice, lower, &plan, &models, &options.cache()?) {
+            Ok(Recalled { name, engine, models, decisions }) => {
+                assembly.decisions = decisions;
+                // What was tuned for this engine was not judged on another: it has no successor.
+                match assembly.on(engine, &[], &models, tell) {
+                    Ok(pipeline) => return Ok(pipeline),
+                    Err(e) if is_passed_over(&e) => format!("{name} cannot run what was chosen: {e}"),
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(why) => why,
+        };
+        assembly.untuned(&why, &models);
+        if lower {
+            tune::in_fp32(&mut models);
+        }
+    }
     let engines = choice.names().iter().map(|name| backend::by_name(name)).collect::<Result<Vec<_>>>()?;
     for (at, name) in choice.names().iter().enumerate() {
-        let loaded = Loader::new(engines[at], stock.clone(), false, tell)
-            .and_then(|loader| load::load(file, &loader, &engines[at + 1..], &stock, &plan, tell));
-        match loaded {
-            Ok(loaded) => return finish(file, engines[at], plan, &stock, loaded, passed_over, source),
-            Err(e) if matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported) => {
-                passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
+        // Only who gave a list has named a successor.
+        let others = if choice == Choice::Auto { &[] } else { &engines[at + 1..] };
+        match assembly.on(engines[at], others, &models, tell) {
+            Ok(pipeline) => return Ok(pipeline),
+            Err(e) if is_passed_over(&e) => {
+                assembly.passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
             }
             Err(e) => return Err(e),
         }
     }
-    Err(none_can(&passed_over))
+    Err(none_can(&assembly.passed_over))
+}
+
+/// Whether it is the engine that cannot, so that the next may.
+fn is_passed_over(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported)
+}
+
+/// The engines asked for.
+pub(crate) fn choice(file: &PipelineFile, options: &Options) -> Choice {
+    let default = || Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
+    options.engine.clone().or_else(|| file.engine.clone()).unwrap_or_else(default)
 }
 
 /// Told before any model is fused, which takes its time.
@@ -113,46 +166,89 @@ pub(crate) fn none_can(passed_over: &[PassedOver]) -> Error {
     Error::new(ErrorKind::Environment, message)
 }
 
-fn finish<'a>(
+/// A pipeline that is being put together.
+struct Assembly<'a, 'o> {
     file: &'a PipelineFile,
-    engine: &'static dyn Backend,
+    options: &'o Options,
     plan: Plan,
-    stock: &Stock,
-    loaded: Loaded<'a>,
+    source: &'o str,
     passed_over: Vec<PassedOver>,
-    source: &str,
-) -> Result<Pipeline<'a>> {
-    let mut digest = Sha256::new();
-    digest.update(&file.text);
-    (0..stock.len()).for_each(|at| digest.update(&stock.model(at).sha256));
-    let engine_version = engine.probe()?;
-    let stage = |spec: &StageSpec| StageInfo {
-        name: spec.name.clone(),
-        kind: spec.kind.name,
-        labels: spec.labels.clone(),
-        model: spec.model.map(|at| {
-            let network = &stock.model(at).contract.network;
-            let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
-            let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
-            ModelInfo {
-                sha256: stock.model(at).sha256.clone(),
-                network: format!("{}{variant}", network.name),
-                engine: format!("{}/{}", engine.full_name(), precision.name()),
-                engine_version: engine_version.clone(),
-                nodes,
-                origin,
-                passed_over: passed_over.clone(),
+    /// By model; none where nothing was left to a tuning.
+    decisions: Vec<Decision>,
+}
+
+impl<'a> Assembly<'a, '_> {
+    /// No tuning holds, for the reason `why`.
+    fn untuned(&mut self, why: &str, models: &[OnDisk]) {
+        let path = self.file.path.display();
+        let why = format!("{why}; to measure: tapetum tune {path} --calibrate SRC");
+        let one =
+            |model: &OnDisk| Decision { tuned: None, why: why.clone(), fp32_sha256: model.sha256.clone() };
+        self.decisions = models.iter().map(one).collect();
+    }
+
+    /// Loads `models` on `engine`; `others` stand by.
+    fn on(
+        &self,
+        engine: &'static dyn Backend,
+        others: &[&'static dyn Backend],
+        models: &[OnDisk],
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Pipeline<'a>> {
+        let stock = Stock::new(self.file, models.to_vec(), self.options.cache.as_deref());
+        let loader = Loader::new(engine, stock.clone(), false, tell)?;
+        let recorders = &self.options.recorders;
+        let loaded = load::load(self.file, &loader, others, &stock, &self.plan, recorders, tell)?;
+        self.finish(engine, models, loaded)
+    }
+
+    fn finish(
+        &self,
+        engine: &'static dyn Backend,
+        models: &[OnDisk],
+        loaded: Loaded<'a>,
+    ) -> Result<Pipeline<'a>> {
+        let mut digest = Sha256::new();
+        digest.update(&self.file.text);
+        for model in models {
+            digest.update(&model.sha256);
+            if let Some(precision) = model.precision.filter(|p| *p != Precision::Fp32) {
+                digest.update(precision.name());
             }
-        }),
-    };
-    let info = RunInfo {
-        pipeline: file.name.clone(),
-        digest: hex(&digest.finalize()),
-        source: source.to_owned(),
-        stages: file.stages.iter().map(stage).collect(),
-        ..RunInfo::default()
-    };
-    Ok(Pipeline { info, plan, stages: loaded.stages })
+        }
+        let engine_version = engine.probe()?;
+        let stage = |spec: &StageSpec| StageInfo {
+            name: spec.name.clone(),
+            kind: spec.kind.name,
+            labels: spec.labels.clone(),
+            model: spec.model.map(|at| {
+                let network = &models[at].contract.network;
+                let Ran { nodes, precision, origin } = loaded.ran[at].clone().unwrap_or_default();
+                let variant = network.variant.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+                let decision = self.decisions.get(at).cloned();
+                let untuned = decision.as_ref().is_some_and(|d| d.tuned.is_none());
+                let note = if untuned { " (untuned)" } else { "" };
+                ModelInfo {
+                    sha256: models[at].sha256.clone(),
+                    network: format!("{}{variant}", network.name),
+                    engine: format!("{}/{}{note}", engine.full_name(), precision.name()),
+                    engine_version: engine_version.clone(),
+                    nodes,
+                    origin,
+                    passed_over: self.passed_over.clone(),
+                    decision,
+                }
+            }),
+        };
+        let info = RunInfo {
+            pipeline: self.file.name.clone(),
+            digest: hex(&digest.finalize()),
+            source: self.source.to_owned(),
+            stages: self.file.stages.iter().map(stage).collect(),
+            ..RunInfo::default()
+        };
+        Ok(Pipeline { info, plan: self.plan, stages: loaded.stages })
+    }
 }
 
 impl Pipeline<'_> {

@@ -6,6 +6,7 @@
 #![forbid(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod assemble;
+pub mod calibrate;
 pub mod config;
 mod cpu;
 pub mod engine_cache;
@@ -18,6 +19,7 @@ mod loader;
 mod models;
 mod plan;
 pub mod prepare;
+pub mod recorder;
 mod run_info;
 mod runner;
 pub mod shapes;
@@ -25,8 +27,9 @@ pub mod sink;
 pub mod source;
 pub mod stage;
 mod summary;
+pub mod tune;
 pub mod warm;
 
 pub use item::{Fate, Item, Skip, Slot, SlotState};
-pub use run_info::{ModelInfo, PassedOver, RunInfo, StageInfo};
+pub use run_info::{Decision, ModelInfo, PassedOver, RunInfo, StageInfo};
 pub use summary::{Accounting, Cpu, Restorations, Summary};

@@ -13,6 +13,7 @@ use crate::{
     engine_cache::{Opened, Origin},
     loader::{Loader, Stock},
     plan::Plan,
+    recorder::Recorder,
     runner::Runner,
     shapes::BATCH,
     stage::{Engine, Net, Supply, engine::Post},
@@ -34,21 +35,21 @@ pub(crate) struct Ran {
     pub origin: Origin,
 }
 
-/// Loads and checks what every instance of every stage needs, on `loader`'s engine; `others` stand by.
+/// Loads and checks what every instance of every stage needs, on `loader`'s engine; `others` stand by. `recorders`: by
+/// model, told of every input.
 pub(crate) fn load<'a>(
     file: &'a PipelineFile,
     loader: &Loader,
     others: &[&'static dyn Backend],
     stock: &Arc<Stock>,
     plan: &Plan,
+    recorders: &[Arc<Recorder>],
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded<'a>> {
     let mut ran = vec![None; stock.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
-        // A stage that only one worker may be in gets the threads of all.
-        let (instances, threads) =
-            if is_ordered(spec) { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) };
+        let (instances, threads) = crew(spec, plan);
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
@@ -59,7 +60,7 @@ pub(crate) fn load<'a>(
                     let Opened { session, origin, .. } = loader.session(at, threads, tell).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
                         nodes: session.placement().to_vec(),
-                        precision: session.precision(),
+                        precision: stock.model(at).runs_in(session.precision()),
                         origin,
                     });
                     let reads = spec.kind.reads;
@@ -73,10 +74,15 @@ pub(crate) fn load<'a>(
                         }),
                         engine: loader.backend(),
                         others: others.to_vec(),
+                        made_in: contract.quantization.as_ref().map(|q| q.precision),
                         batch,
                     };
                     let engine = Engine::supplied(session, supply, post);
-                    Some(Net::new(engine, contract, |o| reads(&o.kind)).map_err(place)?)
+                    let mut net = Net::new(engine, contract, |o| reads(&o.kind)).map_err(place)?;
+                    if let Some(recorder) = recorders.get(at) {
+                        net.record(Arc::clone(recorder));
+                    }
+                    Some(net)
                 }
             };
             runners.push(Mutex::new(Runner::new(spec, index, spec.plan.build(net).map_err(place)?, post)));
@@ -91,6 +97,9 @@ fn batch(engine: &dyn Backend) -> usize {
     if engine.name() == "tract" { 1 } else { BATCH }
 }
 
-fn is_ordered(spec: &StageSpec) -> bool {
-    spec.every > 1 || spec.plan.ordered()
+/// Instances of a stage, and threads inside a run of its model. A stage that only one worker may be in gets the threads
+/// of all.
+pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, usize) {
+    let ordered = spec.every > 1 || spec.plan.ordered();
+    if ordered { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) }
 }

@@ -66,8 +66,8 @@ pub(crate) struct Loader {
     backend: &'static dyn Backend,
     stock: Arc<Stock>,
     kept: Option<Kept>,
-    /// Models of which a session was checked.
-    checked: RefCell<BTreeSet<usize>>,
+    /// SHA-256 of the model files of which a session was checked.
+    checked: RefCell<BTreeSet<String>>,
 }
 
 /// What an engine that builds keeps.
@@ -140,11 +140,25 @@ impl Loader {
         threads: usize,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Opened<Box<dyn Session>>> {
-        let Stocked { name, model, .. } = &self.stock.models[at];
+        self.session_of(at, self.stock.model(at), threads, tell)
+    }
+
+    /// As [`Loader::session`], of `model` in place of model `at`: the same in another format.
+    ///
+    /// # Errors
+    /// As [`Loader::session`].
+    pub fn session_of(
+        &self,
+        at: usize,
+        model: &OnDisk,
+        threads: usize,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Opened<Box<dyn Session>>> {
+        let name = &self.stock.models[at].name;
         let engine = self.backend.full_name();
         tell(Progress::Loading(name, engine));
         let place = |e: Error| e.at(format!("{} on {engine}", model.path.display()));
-        let options = self.options(at, threads).map_err(place)?;
+        let options = self.options(at, model, threads).map_err(place)?;
         let profile = options.profile.clone();
         let kept = Cell::new(false);
         let mut load = |keep: Option<&Path>| {
@@ -153,16 +167,23 @@ impl Loader {
             self.backend.load(ModelSource::Path(&model.path), &options).map_err(place)
         };
         let mut check = |session: &mut Box<dyn Session>| {
-            let alike = !kept.get() && !self.backend.compiles() && self.checked.borrow().contains(&at);
+            let alike =
+                !kept.get() && !self.backend.compiles() && self.checked.borrow().contains(&model.sha256);
             let golden = model.contract.golden.as_ref().filter(|_| !alike);
-            self.checked.borrow_mut().insert(at);
+            self.checked.borrow_mut().insert(model.sha256.clone());
             golden.map(|golden| golden.check(&mut **session).map_err(place)).transpose()
         };
         let mut said = |event: Event<'_>| tell(Progress::Engine(name, engine, event));
         let key = self.kept.as_ref().map(|kept| {
-            Ok((kept, Key::new(&model.sha256, self.backend.name(), &kept.builds, profile.as_ref())?))
+            // A precision of the model's own is another engine, which may not be one that can be kept.
+            let own = match model.precision {
+                Some(_) => self.backend.builds(&model.told(&self.stock.options))?,
+                None => Some(kept.builds.clone()),
+            };
+            let Some(builds) = own.filter(|builds| builds.unreadable.is_none()) else { return Ok(None) };
+            Ok(Some((kept, Key::new(&model.sha256, self.backend.name(), &builds, profile.as_ref())?)))
         });
-        match key.transpose() {
+        match key.transpose().map(Option::flatten) {
             Ok(Some((Kept { cache, keep, .. }, key))) => {
                 let wanted = Wanted {
                     key: &key,
@@ -179,8 +200,8 @@ impl Loader {
         engine_cache::without(&mut load, &mut check)
     }
 
-    fn options(&self, at: usize, threads: usize) -> Result<LoadOptions> {
-        let Stocked { model, min_share, profile, .. } = &self.stock.models[at];
+    fn options(&self, at: usize, model: &OnDisk, threads: usize) -> Result<LoadOptions> {
+        let Stocked { min_share, profile, .. } = &self.stock.models[at];
         let input = &model.contract.input;
         let profile = match self.backend.compiles() {
             true => profile.clone().map_err(Error::config)?,
@@ -198,7 +219,7 @@ impl Loader {
         Ok(LoadOptions {
             threads: Some(threads),
             shapes,
-            engines: self.stock.options.clone(),
+            engines: model.told(&self.stock.options),
             min_share: *min_share,
             profile,
             keep: None,

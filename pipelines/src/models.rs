@@ -7,7 +7,11 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tapetum_runtime::{Error, ErrorKind, Result, contract::Contract};
+use tapetum_runtime::{
+    Error, ErrorKind, Result,
+    backend::{EngineOptions, Precision},
+    contract::Contract,
+};
 
 use crate::{
     assemble::Progress,
@@ -42,6 +46,7 @@ pub(crate) fn on_disk(
 }
 
 /// A model file, read but not loaded by an engine.
+#[derive(Clone)]
 pub(crate) struct OnDisk {
     pub path: PathBuf,
     /// 64 hexadecimal digits.
@@ -49,35 +54,74 @@ pub(crate) struct OnDisk {
     pub contract: Contract,
     /// Size of the file.
     pub bytes: u64,
+    /// What the engine is told to compute in; `None`: what its options say.
+    pub precision: Option<Precision>,
 }
 
 impl OnDisk {
+    /// The file of `model` at `path`. A fused checkpoint carries its contract with the proof and the golden record.
     pub fn read(path: PathBuf, model: &crate::config::ModelFile) -> Result<Self> {
-        let unreadable = |e: std::io::Error| {
-            Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
-        };
-        let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
-        let mut digest = Sha256::new();
-        let mut size = 0;
-        loop {
-            let bytes = file.fill_buf().map_err(unreadable)?;
-            if bytes.is_empty() {
-                break;
-            }
-            digest.update(bytes);
-            let read = bytes.len();
-            size += read as u64;
-            file.consume(read);
+        if model.is_checkpoint {
+            return Self::carrying_contract(path);
         }
-        file.rewind().map_err(unreadable)?;
-        // A fused checkpoint carries its contract with the proof and the golden record.
-        let carried = match model.is_checkpoint {
-            true => Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?,
-            false => model.contract.clone(),
-        };
-        let contract = carried.ok_or_else(|| {
-            Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
-        })?;
-        Ok(Self { sha256: hex(&digest.finalize()), contract, path, bytes: size })
+        let (_, sha256, bytes) = digested(&path)?;
+        let contract = model.contract.clone().ok_or_else(|| without_contract(&path))?;
+        Ok(Self { path, sha256, contract, bytes, precision: None })
     }
+
+    /// A file that this program made: its contract is in it.
+    fn carrying_contract(path: PathBuf) -> Result<Self> {
+        let (mut file, sha256, bytes) = digested(&path)?;
+        let carried = Contract::from_onnx(&mut file).map_err(|e| e.at(path.display()))?;
+        let contract = carried.ok_or_else(|| without_contract(&path))?;
+        Ok(Self { path, sha256, contract, bytes, precision: None })
+    }
+
+    /// A file at `path` that was made of `fp32` in a smaller format. It means what `fp32` means here, where a contract file
+    /// may have changed what is written into the model; only how it was made and checked is its own.
+    pub fn made_of(fp32: &Self, path: PathBuf) -> Result<Self> {
+        let made = Self::carrying_contract(path)?;
+        let Contract { quantization, golden, .. } = made.contract;
+        let contract = Contract { quantization, golden, ..fp32.contract.clone() };
+        Ok(Self { contract, ..made })
+    }
+
+    /// What a session of it computes in, which was told to compute in `told`: a file in a smaller format is in that.
+    pub fn runs_in(&self, told: Precision) -> Precision {
+        self.contract.quantization.as_ref().map_or(told, |q| q.precision)
+    }
+
+    /// `options` with what the engine is told to compute in.
+    pub fn told(&self, options: &EngineOptions) -> EngineOptions {
+        let mut options = options.clone();
+        if let Some(precision) = self.precision {
+            options.compute_in(precision);
+        }
+        options
+    }
+}
+
+/// The file, at its start, its SHA-256 and its size.
+fn digested(path: &Path) -> Result<(BufReader<File>, String, u64)> {
+    let unreadable = |e: std::io::Error| {
+        Error::new(ErrorKind::Environment, format!("{}: {e}", path.display())).caused_by(e)
+    };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let (mut digest, mut size) = (Sha256::new(), 0);
+    loop {
+        let bytes = file.fill_buf().map_err(unreadable)?;
+        if bytes.is_empty() {
+            break;
+        }
+        digest.update(bytes);
+        let read = bytes.len();
+        size += read as u64;
+        file.consume(read);
+    }
+    file.rewind().map_err(unreadable)?;
+    Ok((file, hex(&digest.finalize()), size))
+}
+
+fn without_contract(path: &Path) -> Error {
+    Error::bad_file(format!("{} carries no contract; delete it and run again", path.display()))
 }

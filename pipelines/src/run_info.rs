@@ -49,6 +49,19 @@ pub struct ModelInfo {
     pub origin: Origin,
     /// Engines asked for first that could not run.
     pub passed_over: Vec<PassedOver>,
+    /// Why it runs there and so, where engine or precision are `auto`.
+    pub decision: Option<Decision>,
+}
+
+/// Why a model runs on its engine in its precision, where that was left to a tuning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// When it was measured, as RFC 3339; `None`: no tuning holds, and it runs as without one, in fp32.
+    pub tuned: Option<String>,
+    /// With the figures; or why no tuning holds, and what to do.
+    pub why: String,
+    /// SHA-256 of the model in fp32, 64 hexadecimal digits; the model that runs may be another file made of it.
+    pub fp32_sha256: String,
 }
 
 impl ModelInfo {

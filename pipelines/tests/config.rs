@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tapetum::config::PipelineFile;
+use tapetum::config::{Choice, PipelineFile, PrecisionChoice};
 use tapetum_runtime::ErrorKind;
 
 /// Parses `text` as if it lay beside tf-collab.toml; every mistake without the file's name.
@@ -113,6 +113,37 @@ fn a_model_that_is_missing_or_of_another_kind_is_named() {
     let says = "a stage of kind \"detect\" cannot use tfnet: its outputs are probabilities (mask)";
     assert!(got[0].contains(says), "{got:#?}");
     assert_eq!(got.len(), 1, "what follows from a mistake is not told again: {got:#?}");
+}
+
+#[test]
+fn what_is_left_to_a_tuning_is_understood() {
+    let auto = "name = \"tf-collab\"\nengine = \"auto\"\nprecision = \"auto\"";
+    assert_eq!(changed(&[("name = \"tf-collab\"", auto)]), [""; 0]);
+    let text = include_str!("../tf-collab.toml").replacen("name = \"tf-collab\"", auto, 1);
+    let text = text.replacen("[model.segmenter]", "[model.segmenter]\ngate = 0.995", 1);
+    let file = PipelineFile::parse(text, &Path::new(env!("CARGO_MANIFEST_DIR")).join("x.toml")).unwrap();
+    assert_eq!(file.engine, Some(Choice::Auto));
+    assert_eq!(file.precision, Some(PrecisionChoice::Auto));
+    assert_eq!(file.models.iter().map(|m| m.gate).collect::<Vec<_>>(), [None, None, Some(0.995)]);
+}
+
+#[test]
+fn precisions_gates_and_lists_with_auto_are_held_to_what_they_can_be() {
+    let head = "name = \"tf-collab\"";
+    let got = changed(&[(head, "name = \"x\"\nprecision = \"atuo\"\nengine = [\"auto\", \"tract\"]")]);
+    assert_eq!(got.len(), 2, "{got:#?}");
+    assert!(got[0].starts_with("11:13:") && got[0].contains("unknown precision \"atuo\""), "{got:#?}");
+    assert!(got[0].contains("did you mean \"auto\"?"), "{got:#?}");
+    assert!(got[1].starts_with("12:11:") && got[1].contains("\"auto\" stands alone"), "{got:#?}");
+    let got = changed(&[("[model.classifier]", "[model.classifier]\ngate = 40")]);
+    assert!(got[0].starts_with("13:8:") && got[0].contains("a share, from 0 to 1; this is 40"), "{got:#?}");
+    let got = changed(&[("[model.classifier]", "[model.classifier]\ngaet = 1")]);
+    assert!(got[0].contains("unknown key \"gaet\"") && got[0].contains("\"gate\""), "{got:#?}");
+    // Two places that say a precision would have to agree.
+    let two = "[engine.openvino]\nprecision = \"bf16\"\n\n[model.classifier]";
+    let got = changed(&[(head, "name = \"x\"\nprecision = \"auto\""), ("[model.classifier]", two)]);
+    assert_eq!(got.len(), 1, "{got:#?}");
+    assert!(got[0].contains("[engine.openvino] says bf16: leave one of them out"), "{got:#?}");
 }
 
 #[test]

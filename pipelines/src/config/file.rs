@@ -1,10 +1,13 @@
 //! A whole pipeline file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 use tapetum_runtime::{
     Error, Result,
-    backend::{self, EngineOptions},
+    backend::{self, EngineOptions, Precision},
     settings::{self, Reader, Table},
 };
 
@@ -24,6 +27,8 @@ pub struct PipelineFile {
     pub text: String,
     /// Engine asked for; `None`: the first of the build.
     pub engine: Option<Choice>,
+    /// Precision asked for; `None`: as the engines' options and the model files say.
+    pub precision: Option<PrecisionChoice>,
     /// What happens when frames come faster than they are worked on; `None`: as fits the source.
     pub queue: Option<Policy>,
     /// Frames that may wait; `None`: as fits the policy.
@@ -47,7 +52,29 @@ pub enum Choice {
     Exactly(String),
     /// The first that can run every model; what is passed over is shown.
     FirstOf(Vec<String>),
+    /// The one that `tapetum tune` found to need the least time on this machine; before that, the first that can run every
+    /// model, accelerators before the CPU.
+    Auto,
 }
+
+/// The number format that the models run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrecisionChoice {
+    /// 32-bit floats, whatever the engine's options say.
+    Fp32,
+    /// For each model the fastest that passes its gate, as `tapetum tune` found on this machine; before that fp32.
+    Auto,
+}
+
+impl PrecisionChoice {
+    /// As written in pipeline files and on the command line.
+    pub const WORDS: [(&'static str, Self); 2] = [("fp32", Self::Fp32), ("auto", Self::Auto)];
+}
+
+/// Every engine of this build, accelerators before the CPU. The first that is there also decides which ONNX Runtime is
+/// loaded.
+static ALL: LazyLock<Vec<String>> =
+    LazyLock::new(|| backend::BACKENDS.iter().rev().map(|b| b.name().to_owned()).collect());
 
 impl Choice {
     /// The names, the most wanted first.
@@ -55,6 +82,7 @@ impl Choice {
         match self {
             Self::Exactly(name) => std::slice::from_ref(name),
             Self::FirstOf(names) => names,
+            Self::Auto => &ALL,
         }
     }
 }
@@ -91,13 +119,14 @@ impl PipelineFile {
         let mut reader = Reader::new(&text, &shown);
         let root = reader.parse(&["pipeline", "engine", "model", "stage"]);
         let head = reader.required(&root, "pipeline", |r, t, key| {
-            r.table(t, key, &["name", "engine", "queue", "queue_size", "workers", "threads"])
+            r.table(t, key, &["name", "engine", "precision", "queue", "queue_size", "workers", "threads"])
         });
         let mut file = Self {
             name: String::new(),
             path: path.to_owned(),
             text: String::new(),
             engine: None,
+            precision: None,
             queue: None,
             queue_size: None,
             workers: None,
@@ -111,6 +140,7 @@ impl PipelineFile {
         }
         let folder = path.parent().unwrap_or(Path::new(""));
         file.engines = EngineOptions::read(&mut reader, &root, folder);
+        file.check_precision(&mut reader, &root);
         file.models = model::read(&mut reader, &root, folder, models);
         file.stages = stage::read(&mut reader, &root, &mut file.models);
         reader.finish()?;
@@ -121,9 +151,16 @@ impl PipelineFile {
     fn read_head<'t>(&mut self, reader: &mut Reader<'t>, head: &Table<'t>) {
         self.name = reader.required(head, "name", |r, t, key| r.string(t, key)).unwrap_or_default();
         self.engine = reader.words(head, "engine").map(|words| {
-            let known: Vec<_> = backend::BACKENDS.iter().map(|b| b.name()).collect();
+            let known: Vec<_> = backend::BACKENDS.iter().map(|b| b.name()).chain(["auto"]).collect();
+            if let [(_, only)] = words.as_slice()
+                && only == "auto"
+            {
+                return Choice::Auto;
+            }
             for (at, word) in &words {
-                if backend::by_name(word).is_err() {
+                if word == "auto" {
+                    reader.note(*at, "\"auto\" stands alone: it considers every engine");
+                } else if backend::by_name(word).is_err() {
                     reader.note(*at, format!("unknown engine {word:?}{}", settings::hint(word, &known)));
                 }
             }
@@ -135,10 +172,29 @@ impl PipelineFile {
                 _ => Choice::FirstOf(words.into_iter().map(|(_, word)| word).collect()),
             }
         });
+        self.precision = reader.choice(head, "precision", &PrecisionChoice::WORDS);
         self.queue = reader.choice(head, "queue", &[("block", Policy::Block), ("latest", Policy::Latest)]);
         self.queue_size = positive(reader, head, "queue_size", MOST_WAITING);
         self.workers = positive(reader, head, "workers", 256);
         self.threads = positive(reader, head, "threads", 256);
+    }
+
+    /// The precision is said in one place.
+    fn check_precision<'t>(&self, reader: &mut Reader<'t>, root: &Table<'t>) {
+        let said = [
+            ("openvino", self.engines.openvino.precision),
+            ("cuda", self.engines.cuda.precision),
+            ("tensorrt", self.engines.tensorrt.precision),
+        ];
+        for (engine, precision) in said.into_iter().filter(|(_, p)| *p != Precision::Fp32) {
+            if self.precision.is_some() {
+                let what = format!(
+                    "[pipeline] says a precision and [engine.{engine}] says {}: leave one of them out",
+                    precision.name()
+                );
+                reader.note(root.place("engine"), what);
+            }
+        }
     }
 }
 

@@ -4,6 +4,6 @@ mod file;
 mod model;
 mod stage;
 
-pub use file::{Choice, PipelineFile};
+pub use file::{Choice, PipelineFile, PrecisionChoice};
 pub use model::{ModelChange, ModelFile};
 pub use stage::{Crop, Earlier, StageSpec, When};

@@ -9,7 +9,7 @@ use std::{
 use tapetum_models::{fuse::FuseOptions, open};
 use tapetum_runtime::{
     Error, ErrorKind, Result,
-    contract::{Contract, ContractOverride},
+    contract::{Contract, ContractOverride, OutputKind},
     settings::{self, Reader, Table},
 };
 
@@ -25,6 +25,9 @@ pub struct ModelFile {
     pub changes: Option<(ContractOverride, Vec<u8>)>,
     /// Least share of its nodes that the engine's own provider must run; `None`: all.
     pub min_share: Option<f32>,
+    /// Least agreement with fp32 that a lower precision must reach, in the unit of the metric (a share, or dB for
+    /// pictures); `None`: the metric's own.
+    pub gate: Option<f64>,
     /// How its input is made and what its outputs mean; `None` where there were mistakes.
     pub contract: Option<Contract>,
 }
@@ -45,7 +48,7 @@ pub(super) fn read<'t>(
     folder: &Path,
     changes: &[ModelChange],
 ) -> Vec<ModelFile> {
-    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract", "min_share"]);
+    let tables = reader.tables(root, "model", &["file", "checkpoint", "contract", "min_share", "gate"]);
     let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
     for change in changes.iter().filter(|c| !names.contains(&c.name.as_str())) {
         let hint = settings::hint(&change.name, &names);
@@ -98,6 +101,7 @@ fn one<'t>(
         is_checkpoint: key == "checkpoint",
         changes: None,
         min_share: None,
+        gate: None,
         contract: None,
     };
     model.min_share = reader.number(table, "min_share");
@@ -118,7 +122,25 @@ fn one<'t>(
         }
         Err(e) => reader.note(table.place(key), e.to_string()),
     }
+    read_gate(reader, table, &mut model);
     Some(model)
+}
+
+/// A gate must be one that the model's metric can reach.
+fn read_gate<'t>(reader: &mut Reader<'t>, table: &Table<'t>, model: &mut ModelFile) {
+    // By way of the decimal digits, so that 0.99 is 0.99.
+    let Some(gate) = reader.number(table, "gate").and_then(|gate| gate.to_string().parse().ok()) else {
+        return;
+    };
+    let kinds = model.contract.iter().flat_map(|c| &c.outputs).map(|o| &o.kind);
+    let judged: Vec<&OutputKind> = kinds.filter(|kind| !matches!(kind, OutputKind::Aux)).collect();
+    let pictures = !judged.is_empty() && judged.iter().all(|kind| matches!(kind, OutputKind::Image { .. }));
+    let (most, unit) =
+        if pictures { (120.0, "dB of PSNR, from 0 to 120") } else { (1.0, "a share, from 0 to 1") };
+    if !(0.0..=most).contains(&gate) {
+        reader.note(table.place("gate"), format!("the gate of this model is {unit}; this is {gate}"));
+    }
+    model.gate = Some(gate);
 }
 
 fn read_changes(path: &Path) -> Result<(ContractOverride, Vec<u8>)> {

@@ -76,6 +76,19 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                             });
                         }
                     });
+                    json.key("decision");
+                    match &model.decision {
+                        None => json.null(),
+                        Some(decision) => json.object(|json| {
+                            json.key("tuned");
+                            match &decision.tuned {
+                                Some(date) => json.string(date),
+                                None => json.null(),
+                            }
+                            json.key("why").string(&decision.why);
+                            json.key("fp32_sha256").string(&decision.fp32_sha256);
+                        }),
+                    }
                 });
             }
         });

@@ -8,7 +8,7 @@ use std::{
 
 use tapetum_runtime::{
     Error, Result, Tensor,
-    backend::{Backend, Port, Profile, Session},
+    backend::{Backend, Port, Precision, Profile, Session},
     clock::Tick,
 };
 
@@ -27,6 +27,8 @@ pub struct Supply {
     pub engine: &'static dyn Backend,
     /// Those that may have it when that one is given up, the preferred first.
     pub others: Vec<&'static dyn Backend>,
+    /// What the model file was made in, if not in fp32.
+    pub made_in: Option<Precision>,
     /// Most regions in one run, by engine.
     pub batch: fn(&dyn Backend) -> usize,
 }
@@ -60,7 +62,7 @@ impl Engine {
 
     /// A session that came from `supply`, told of frames and telling of faults through `post`.
     pub(crate) fn supplied(session: Box<dyn Session>, supply: Supply, post: Arc<Post>) -> Self {
-        let name = name_of(supply.engine, &*session);
+        let name = name_of(supply.engine, &*session, supply.made_in);
         let engine = Self::alone(session, (supply.batch)(supply.engine));
         let faults = Faults::default();
         Self {
@@ -172,7 +174,7 @@ impl Engine {
             let engine = rescue.supply.others.remove(0);
             match rescue.load(engine, &self.outputs) {
                 Ok(session) => {
-                    self.name = name_of(engine, &*session);
+                    self.name = name_of(engine, &*session, rescue.supply.made_in);
                     self.batch = (rescue.supply.batch)(engine);
                     rescue.supply.engine = engine;
                     rescue.faults = Faults::default();
@@ -219,8 +221,8 @@ impl Rescue {
 }
 
 /// `ort:cpu/fp32`.
-pub(crate) fn name_of(engine: &dyn Backend, session: &dyn Session) -> Arc<str> {
-    format!("{}/{}", engine.full_name(), session.precision().name()).into()
+fn name_of(engine: &dyn Backend, session: &dyn Session, made_in: Option<Precision>) -> Arc<str> {
+    format!("{}/{}", engine.full_name(), made_in.unwrap_or(session.precision()).name()).into()
 }
 
 /// Whether `session` runs at all: on inputs like these, but black.

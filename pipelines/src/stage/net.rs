@@ -1,5 +1,7 @@
 //! A model as stages run it: regions of a picture in, outputs per region out.
 
+use std::sync::Arc;
+
 use tapetum_runtime::{
     Error, Image, Rect, Result, Tensor,
     backend::Profile,
@@ -8,6 +10,7 @@ use tapetum_runtime::{
 };
 
 use super::Engine;
+use crate::recorder::Recorder;
 
 /// One worker's loaded model with its scratch memory.
 pub struct Net {
@@ -22,6 +25,8 @@ pub struct Net {
     open_batch: bool,
     /// Index of the output that the stage reads.
     output: usize,
+    /// Told of every input.
+    recorder: Option<Arc<Recorder>>,
 }
 
 /// One region's share of an output.
@@ -59,7 +64,13 @@ impl Net {
             placements: Vec::new(),
             open_batch,
             output,
+            recorder: None,
         })
+    }
+
+    /// From now on `recorder` is told of every input.
+    pub fn record(&mut self, recorder: Arc<Recorder>) {
+        self.recorder = Some(recorder);
     }
 
     /// Index of the output called `name`, for [`Output::all`].
@@ -115,6 +126,9 @@ impl Net {
         self.placements.clear();
         for (region, out) in regions.iter().zip(input.chunks_exact_mut(channels * height * width)) {
             self.placements.push(self.preprocess.run(image, *region, out)?);
+        }
+        if let Some(recorder) = &self.recorder {
+            recorder.take(&self.input[0])?;
         }
         self.engine.run_into(&self.input, &mut self.outputs)
     }

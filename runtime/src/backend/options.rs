@@ -193,6 +193,14 @@ impl EngineOptions {
         }
         options
     }
+
+    /// Says the same precision to every engine. One that an engine does not know is refused or passed over where a model
+    /// is loaded.
+    pub fn compute_in(&mut self, precision: Precision) {
+        self.openvino.precision = precision;
+        self.cuda.precision = precision;
+        self.tensorrt.precision = precision;
+    }
 }
 
 impl OpenVino {

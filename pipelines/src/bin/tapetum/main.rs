@@ -12,9 +12,11 @@ mod inspect;
 mod outcome;
 mod play;
 mod progress;
+mod quantize;
 mod restore;
 mod run;
 mod table;
+mod tune;
 mod verify;
 mod warm;
 
@@ -49,6 +51,10 @@ enum Command {
     Doctor(doctor::Args),
     /// Fold a training checkpoint (or an ONNX file in training form) into one proven ONNX model.
     Fuse(fuse::Args),
+    /// Bring a model to int8 or fp16, calibrated and judged on your frames; refused below the gate, with the figure.
+    Quantize(quantize::Args),
+    /// Measure on this machine what `auto` chooses: per model the fastest precision that passes, per pipeline the engine.
+    Tune(tune::Args),
     /// Show what a checkpoint or a model holds: tensors, layers, parameters, contract, proof.
     Inspect(inspect::Args),
     /// Run a model's proof again: its golden self-check, or the comparison with its checkpoint.
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Fuse(args) => fuse::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Init(args) => init::run(&args),

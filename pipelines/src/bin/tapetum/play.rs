@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tapetum::assemble::{self, Options, Pipeline, Progress};
-use tapetum::config::{Choice, ModelChange, PipelineFile};
+use tapetum::config::{Choice, ModelChange, PipelineFile, PrecisionChoice};
 use tapetum::engine_cache::{Event, Origin};
 use tapetum::executor::{self, Outcome, Run};
 use tapetum::flow::Policy;
 use tapetum::source::{Source, SourceInfo};
-use tapetum::{Item, SlotState, sink};
+use tapetum::{Decision, Item, SlotState, sink};
 use tapetum_models::fuse::Step;
 use tapetum_runtime::clock::Monotonic;
 use tapetum_runtime::{Error, Result, backend};
@@ -23,9 +23,13 @@ use crate::progress::Spinner;
 /// Flags of everything that runs a pipeline.
 #[derive(ClapArgs, Clone)]
 pub struct EngineArgs {
-    /// Engine: exactly this one, or several with commas: the first that can run the pipeline.
+    /// Engine: exactly this one; several with commas: the first that can run the pipeline; auto: the one that `tapetum tune`
+    /// found to need the least time.
     #[arg(long, value_name = "ENGINE[,ENGINE…]", value_parser = parse_choice)]
     pub engine: Option<Choice>,
+    /// Precision: fp32; or auto: per model the fastest that passes its gate, as `tapetum tune` found.
+    #[arg(long, value_name = "PRECISION", value_parser = parse_precision)]
+    pub precision: Option<PrecisionChoice>,
     /// Frames worked on at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
@@ -38,6 +42,9 @@ pub struct EngineArgs {
 }
 
 fn parse_choice(text: &str) -> Result<Choice, String> {
+    if text.trim() == "auto" {
+        return Ok(Choice::Auto);
+    }
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     for name in &names {
         backend::by_name(name).map_err(|e| e.to_string())?;
@@ -46,6 +53,11 @@ fn parse_choice(text: &str) -> Result<Choice, String> {
         [only] => Choice::Exactly(only.clone()),
         _ => Choice::FirstOf(names),
     })
+}
+
+fn parse_precision(text: &str) -> Result<PrecisionChoice, String> {
+    let known = PrecisionChoice::WORDS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
+    known.ok_or_else(|| format!("{text:?} is neither fp32 nor auto"))
 }
 
 /// Reads `NAME=FILE`.
@@ -71,10 +83,12 @@ impl EngineArgs {
     pub fn options(&self) -> Options {
         Options {
             engine: self.engine.clone(),
+            precision: self.precision,
             workers: self.workers.map(usize::from),
             threads: self.threads.map(usize::from),
             queue: self.queue,
             cache: None,
+            recorders: Vec::new(),
         }
     }
 }
@@ -143,13 +157,26 @@ pub fn describe(pipeline: &Pipeline<'_>, source: &SourceInfo) -> String {
             "engine {} ({}), {} frames at once, {} {threads} each\n",
             model.engine, model.engine_version, plan.workers, plan.threads
         ));
-        for (stage, model) in pipeline.info.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?))) {
+        let models = || pipeline.info.stages.iter().filter_map(|s| Some((s, s.model.as_ref()?)));
+        let mixed = models().any(|(_, other)| other.engine != model.engine);
+        for (stage, model) in models() {
+            let engine = if mixed { format!("{}, ", model.engine) } else { String::new() };
             let origin = match model.origin {
                 Origin::Unkept => String::new(),
                 Origin::Built { seconds, .. } => format!(", built in {seconds:.1} s and kept"),
                 Origin::Found { .. } => ", from cache".to_owned(),
             };
-            out.push_str(&format!("  {}: {}{origin}\n", stage.name, model.nodes_shown()));
+            out.push_str(&format!("  {}: {engine}{}{origin}\n", stage.name, model.nodes_shown()));
+            if let Some(Decision { tuned: Some(_), why, .. }) = &model.decision {
+                out.push_str(&format!("    {why}\n"));
+            }
+        }
+        match &model.decision {
+            Some(Decision { tuned: Some(date), .. }) => {
+                out.push_str(&format!("chosen by the tuning of {date}\n"))
+            }
+            Some(Decision { tuned: None, why, .. }) => out.push_str(&format!("untuned: {why}\n")),
+            None => {}
         }
         for p in &model.passed_over {
             out.push_str(&format!("passed over {}: {}\n", p.engine, p.why));

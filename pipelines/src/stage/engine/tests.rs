@@ -124,6 +124,7 @@ impl Bench {
             |engine: &'static dyn Backend| engine.load(ModelSource::Bytes(&[]), &LoadOptions::default());
         let post = Post::new(3);
         let supply = Supply {
+            made_in: None,
             load: Box::new(load),
             proves,
             engine: engines[0],

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tapetum::config::PipelineFile;
+use tapetum::config::{Choice, PipelineFile, PrecisionChoice};
 use tapetum::source;
 use tapetum::{Restorations, Summary};
 use tapetum_runtime::{Error, Result};
@@ -64,6 +64,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.engine.engine == Some(Choice::Auto) || args.engine.precision == Some(PrecisionChoice::Auto) {
+        return Err(Error::config(
+            "auto is chosen by `tapetum tune`, which takes a pipeline file: write one with a stage of kind \"restore\"",
+        ));
+    }
     let file = PipelineFile::parse(pipeline(args), Path::new("restore"))?;
     let source = source::open(&args.input)?;
     let info = source.info().clone();

@@ -1,0 +1,83 @@
+//! Which precisions an engine can be asked for, and how.
+
+use tapetum_runtime::backend::{EngineOptions, Precision};
+
+/// One way of running a model on an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// What it computes in.
+    pub precision: Precision,
+    /// What the engine is told to compute in.
+    pub told: Precision,
+    /// Whether it runs a file that was made in this precision; else the fp32 file.
+    pub has_file: bool,
+}
+
+impl Rung {
+    const FP32: Self = Self::told(Precision::Fp32);
+
+    /// By an option of the engine.
+    const fn told(precision: Precision) -> Self {
+        Self { precision, told: precision, has_file: false }
+    }
+
+    /// By a file of its own.
+    const fn file(precision: Precision, told: Precision) -> Self {
+        Self { precision, told, has_file: true }
+    }
+}
+
+/// The rungs that the engine of this name might run, fp32 first and the less precise the later. Whether this machine has
+/// the arithmetic is found out by loading.
+///
+/// fp16 is taken only where it is computed natively: ONNX Runtime's and OpenVINO's CPU kernels widen it again.
+pub fn rungs(engine: &str, options: &EngineOptions) -> Vec<Rung> {
+    let int8 = Rung::file(Precision::Int8, Precision::Fp32);
+    let on_gpu = options.openvino.device.starts_with("GPU");
+    match engine {
+        "ort:openvino" if on_gpu => vec![Rung::FP32, Rung::told(Precision::Fp16), int8],
+        "ort:openvino" => vec![Rung::FP32, Rung::told(Precision::Bf16), int8],
+        // Its kernels have no int8 convolution: QDQ pairs run as they stand, slower than fp32.
+        "ort:cuda" => {
+            let fp16 = Rung::file(Precision::Fp16, Precision::Fp32);
+            vec![Rung::FP32, Rung::told(Precision::Tf32), fp16]
+        }
+        "ort:tensorrt" => vec![
+            Rung::FP32,
+            Rung::told(Precision::Bf16),
+            Rung::told(Precision::Fp16),
+            Rung::file(Precision::Int8, Precision::Int8),
+        ],
+        _ => vec![Rung::FP32, int8],
+    }
+}
+
+/// The rung of `engine` that computes in the precision of this name.
+pub fn rung(engine: &str, precision: &str, options: &EngineOptions) -> Option<Rung> {
+    rungs(engine, options).into_iter().find(|rung| rung.precision.name() == precision)
+}
+
+#[cfg(test)]
+mod tests {
+    use tapetum_runtime::backend::BACKENDS;
+
+    use super::*;
+
+    #[test]
+    fn every_engine_starts_at_fp32_and_names_a_precision_once() {
+        for engine in BACKENDS {
+            let rungs = rungs(engine.name(), &EngineOptions::default());
+            assert_eq!(rungs[0], Rung::FP32, "{}", engine.name());
+            for (n, rung) in rungs.iter().enumerate() {
+                assert!(rungs[..n].iter().all(|r| r.precision != rung.precision), "{}", engine.name());
+                assert_eq!(
+                    super::rung(engine.name(), rung.precision.name(), &EngineOptions::default()),
+                    Some(*rung)
+                );
+            }
+        }
+        let mut gpu = EngineOptions::default();
+        gpu.openvino.device = "GPU.1".into();
+        assert!(rung("ort:openvino", "fp16", &gpu).is_some() && rung("ort:openvino", "bf16", &gpu).is_none());
+    }
+}

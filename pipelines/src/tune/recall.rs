@@ -1,0 +1,128 @@
+//! What a run makes of an earlier tuning.
+
+use std::path::Path;
+
+use tapetum_runtime::backend::{self, Backend, Precision};
+
+use super::{
+    Machine,
+    choose::{Allowed, candidate, choose},
+    engine_options, gate_of, ladder, store, threads_of,
+    tuned::Tuned,
+};
+use crate::{
+    Decision,
+    assemble::Plan,
+    config::{Choice, PipelineFile},
+    models::OnDisk,
+};
+
+/// What is to run.
+pub(crate) struct Recalled {
+    /// As asked for.
+    pub name: String,
+    pub engine: &'static dyn Backend,
+    /// In the order of the pipeline file.
+    pub models: Vec<OnDisk>,
+    /// Why, by model.
+    pub decisions: Vec<Decision>,
+}
+
+/// What the newest tuning that holds says about `models` of `file`, which are in fp32. `lower`: another precision than
+/// what the file says is wanted.
+///
+/// # Errors
+/// For people: why there is nothing to go by.
+pub(crate) fn recall(
+    file: &PipelineFile,
+    choice: &Choice,
+    lower: bool,
+    plan: &Plan,
+    models: &[OnDisk],
+    cache: &Path,
+) -> Result<Recalled, String> {
+    let of = |(at, model): (usize, &OnDisk)| {
+        (file.models[at].name.clone(), model.sha256.clone(), threads_of(file, at, plan))
+    };
+    let wanted = store::Wanted {
+        pipeline: file.name.clone(),
+        models: models.iter().enumerate().map(of).collect(),
+        engines: choice.names().to_vec(),
+        machine: Machine::this(),
+        engine_options: engine_options(&file.engines),
+    };
+    let mut first = None;
+    for (tuned, _) in store::find(&wanted, cache)? {
+        match apply(&tuned, file, choice, lower, models, cache) {
+            Ok(recalled) => return Ok(recalled),
+            Err(why) => _ = first.get_or_insert(format!("the tuning of {} does not hold: {why}", tuned.date)),
+        }
+    }
+    Err(first.unwrap_or_else(|| "nothing is recorded".to_owned()))
+}
+
+fn apply(
+    tuned: &Tuned,
+    file: &PipelineFile,
+    choice: &Choice,
+    lower: bool,
+    models: &[OnDisk],
+    cache: &Path,
+) -> Result<Recalled, String> {
+    let gate = |name: &str| gate_of(file, name);
+    let chosen = choose(tuned, &Allowed { engines: choice.names(), lower, gate: &gate })?;
+    let engine = backend::by_name(&chosen.engine).map_err(|e| e.to_string())?;
+    same_version(tuned, &chosen.engine, engine, choice)?;
+    let mut recalled =
+        Recalled { name: chosen.engine.clone(), engine, models: Vec::new(), decisions: Vec::new() };
+    for ((model, measured), picked) in models.iter().zip(&tuned.models).zip(&chosen.models) {
+        let mut decided = model.clone();
+        if lower {
+            let rung = ladder::rung(engine.name(), &picked.precision, &file.engines);
+            let rung = rung.ok_or_else(|| format!("{} has no {} here", chosen.engine, picked.precision))?;
+            let file = candidate(measured, &chosen.engine, &picked.precision).and_then(|c| c.file.as_ref());
+            if let (true, Some(file)) = (rung.has_file, file) {
+                let path = cache.join(&file.path);
+                decided = OnDisk::made_of(model, path.clone()).map_err(|e| e.to_string())?;
+                if decided.sha256 != file.sha256 {
+                    return Err(format!("{} is not the file that was measured", path.display()));
+                }
+            } else if rung.has_file {
+                return Err(format!("model {:?} has no {} file", picked.name, picked.precision));
+            }
+            decided.precision = Some(rung.told);
+        }
+        recalled.models.push(decided);
+        recalled.decisions.push(Decision {
+            tuned: Some(tuned.date.clone()),
+            why: picked.why.clone(),
+            fp32_sha256: model.sha256.clone(),
+        });
+    }
+    Ok(recalled)
+}
+
+/// What `engine` runs with must be what was measured. As in tuning, the first engine of the choice that is there decides
+/// which ONNX Runtime is loaded; for an engine that is part of this program none is.
+fn same_version(
+    tuned: &Tuned,
+    name: &str,
+    engine: &'static dyn Backend,
+    choice: &Choice,
+) -> Result<(), String> {
+    if name.starts_with("ort") {
+        let others = choice.names().iter().filter(|n| n.starts_with("ort"));
+        others.filter_map(|n| backend::by_name(n).ok()).find(|other| other.probe().is_ok());
+    }
+    let now = engine.probe().map_err(|e| e.to_string())?;
+    let then = tuned.engines.iter().find(|e| e.engine == name).and_then(|e| e.engine_version.as_deref());
+    match then {
+        Some(then) if then == now => Ok(()),
+        then => Err(format!("{name} was {} then, it is {now} now", then.unwrap_or("unknown"))),
+    }
+}
+
+/// Every model in fp32, whatever the options of the engines say.
+pub(crate) fn in_fp32(models: &mut [OnDisk]) {
+    models.iter_mut().for_each(|model| model.precision = Some(Precision::Fp32));
+}
