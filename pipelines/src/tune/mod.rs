@@ -219,7 +219,7 @@ impl Job<'_> {
                 attempts.push(measure::Attempt {
                     engine: engine.backend(),
                     name: engine_name,
-                    precision: rung.precision.name(),
+                    precision: rung.name(),
                     file: on_disk,
                     load: Box::new(load),
                 });
