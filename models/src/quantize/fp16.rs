@@ -12,8 +12,8 @@ use tapetum_runtime::backend::Precision;
 use tapetum_runtime::contract::Quantization;
 use tapetum_runtime::{DType, Error, ErrorKind, Result, Tensor};
 
-use super::int8::{Source, Split, measured, write};
 use super::judge::Judge;
+use super::rung::{Source, Split, measured, write};
 use super::{Layer, QuantizeOptions, Quantized, Step};
 use crate::fuse::Place;
 use crate::graph::infer::infer;

@@ -21,7 +21,8 @@
 //! | `opset` | an older operator set brought to one that has a scale per channel |
 //! | `judge` | a candidate beside fp32, by the metric of its task |
 //! | `sensitivity` | which layers hurt |
-//! | `int8`, `fp16` | the two ladders' rungs, from file to file |
+//! | `int8`, `fp16` | a rung of the ladder each, from file to file |
+//! | `rung` | what both do: read, split the samples, write with a record |
 
 mod columns;
 mod emit;
@@ -35,6 +36,7 @@ mod observe;
 mod opset;
 mod range;
 mod round;
+mod rung;
 mod sensitivity;
 
 use std::path::Path;
