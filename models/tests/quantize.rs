@@ -48,6 +48,7 @@ fn run(session: &mut dyn Session, samples: &[Vec<Tensor>]) -> Vec<Vec<Tensor>> {
 }
 
 /// Both models on every engine: the golden record holds, and the outputs agree by the metric of the task.
+/// `cannot`: an engine that fails, and what it says; it must.
 fn agree_everywhere(
     fp32: &Path,
     small: &Path,
@@ -61,15 +62,13 @@ fn agree_everywhere(
         let load = |model: &Path| engine.load(ModelSource::Path(model), &options).unwrap();
         let (mut reference, mut session) = (load(fp32), load(small));
         let golden = contract.golden.as_ref().unwrap();
-        match (golden.check(&mut *session), cannot.filter(|(name, _)| *name == engine.name())) {
-            (Err(e), Some((_, why))) => {
-                assert!(e.to_string().contains(why), "{e}");
-                continue;
-            }
-            (Err(e), None) => panic!("{}: {e}", engine.name()),
-            (Ok(_), Some((name, why))) => panic!("{name} can do it now, although {why}"),
-            (Ok(_), None) => {}
+        let checked = golden.check(&mut *session);
+        if let Some((_, says)) = cannot.filter(|(name, _)| *name == engine.name()) {
+            let e = checked.expect_err("written down as not able to");
+            assert!(e.to_string().contains(says), "{e}");
+            continue;
         }
+        checked.unwrap_or_else(|e| panic!("{}: {e}", engine.name()));
         let (want, got) = (run(&mut *reference, samples), run(&mut *session, samples));
         let mut agreement = Agreement::new(&contract.outputs[0]);
         want.iter().zip(&got).for_each(|(w, g)| agreement.add(&w[0], &g[0]).unwrap());
@@ -151,7 +150,10 @@ fn what_does_not_pass_is_refused_with_the_figure() {
 }
 
 #[test]
-fn half_floats_agree_on_every_engine() {
+fn half_floats_agree_where_sums_are_wide() {
+    if !engines().iter().any(|engine| engine.name() == "ort") {
+        return; // said by `engines`
+    }
     let folder = tempfile::tempdir().unwrap();
     let (fp32, half) = (fused("osnet_x0_25", folder.path()), folder.path().join("fp16.onnx"));
     let samples = samples(4, &[1, 3, 256, 128]);
@@ -160,9 +162,8 @@ fn half_floats_agree_on_every_engine() {
     let graph = onnx::read(std::fs::read(&half).unwrap().into()).unwrap();
     let io = graph.inputs.iter().chain(&graph.outputs);
     assert!(io.into_iter().all(|v| v.dtype == tapetum_runtime::DType::F32));
-    // tract's Gemm with half floats gives fp32; nobody runs half floats on it.
-    let cannot = Some(("tract", "Gemm ToTypedTranslator"));
-    agree_everywhere(&fp32, &half, &samples[..2], 0.9999, cannot);
+    // tract sums in half floats, and these weights overflow them.
+    agree_everywhere(&fp32, &half, &samples[..2], 0.9999, Some(("tract", "NaN")));
 }
 
 #[test]

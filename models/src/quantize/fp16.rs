@@ -96,6 +96,7 @@ pub fn convert_fp16(
 
 /// `graph` in half floats, with the nodes of `keep` and those that sum in fp32.
 fn to_half(graph: &Graph, keep: &[String]) -> Result<Graph> {
+    let graph = &gemm_as_matmul(graph)?;
     let known = infer(graph);
     let mut out = graph.clone();
     let mut floats: BTreeSet<String> = BTreeSet::new();
@@ -152,6 +153,41 @@ fn to_half(graph: &Graph, keep: &[String]) -> Result<Graph> {
         let names = nodes.iter_mut().flat_map(|n| n.inputs.iter_mut().chain(&mut n.outputs));
         names.filter(|n| **n == output.name).for_each(|n| n.clone_from(&inner));
         nodes.push(cast(&format!("{}/single", output.name), &inner, &output.name, DType::F32));
+    }
+    out.nodes = nodes;
+    out.remove_dead();
+    out.check()?;
+    Ok(out)
+}
+
+/// `graph` with each plain Gemm as MatMul and Add: tract cannot plan a Gemm of half floats, and they say the same.
+fn gemm_as_matmul(graph: &Graph) -> Result<Graph> {
+    let mut out = graph.clone();
+    let mut nodes = Vec::with_capacity(graph.nodes.len());
+    for node in std::mem::take(&mut out.nodes) {
+        let weight = node.input(1).and_then(|w| graph.dense(w)).filter(|w| w.rank() == 2);
+        let plain = node.is("Gemm")
+            && node.float("alpha", 1.0) == 1.0
+            && node.float("beta", 1.0) == 1.0
+            && node.int("transA", 0) == 0;
+        let (Some(weight), true) = (weight, plain) else {
+            nodes.push(node);
+            continue;
+        };
+        let mut matrix = node.inputs[1].clone();
+        if node.int("transB", 0) == 1 {
+            let (rows, columns) = (weight.shape()[0], weight.shape()[1]);
+            let values = weight.f32s()?;
+            let turned = (0..values.len()).map(|n| values[n % rows * columns + n / rows]).collect();
+            matrix =
+                out.add_constant(&format!("{matrix}/turned"), Tensor::new::<f32>(&[columns, rows], turned)?);
+        }
+        let product = format!("{}/product", node.name);
+        let made = if node.input(2).is_some() { product.as_str() } else { node.output() };
+        nodes.push(Node::new("MatMul", &product, &[&node.inputs[0], &matrix], &[made]));
+        if let Some(bias) = node.input(2) {
+            nodes.push(Node::new("Add", &node.name, &[&product, bias], &[node.output()]));
+        }
     }
     out.nodes = nodes;
     out.remove_dead();
