@@ -166,13 +166,12 @@ fn half_floats_agree_where_sums_are_wide() {
     agree_everywhere(&fp32, &half, &samples[..2], 0.9999, Some(("tract", "NaN")));
 }
 
-#[test]
-fn weights_beyond_half_floats_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (plain, out) = (folder.path().join("plain.onnx"), folder.path().join("fp16.onnx"));
+/// A model of one convolution with weights of `weight`, a picture in and a picture out.
+fn one_layer(weight: f32, folder: &Path) -> PathBuf {
+    let plain = folder.join("plain.onnx");
     let mut b = Builder::new("t");
     let x = b.input("image", vec![Dim::symbol("batch"), Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)]);
-    let y = b.conv("c", &x, Tensor::full(&[3, 3, 1, 1], 1e5f32), None, Conv2d::default());
+    let y = b.conv("c", &x, Tensor::full(&[3, 3, 1, 1], weight), None, Conv2d::default());
     b.output("y", &y, vec![Dim::symbol("batch"), Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)]);
     let mut bytes = Vec::new();
     onnx::write(&b.finish().unwrap(), &mut bytes).unwrap();
@@ -180,8 +179,25 @@ fn weights_beyond_half_floats_are_refused() {
     let toml = "[output.y.kind.image]\nrange = [0, 1]\nclamp = true\ncrop = false\n";
     let contract = tapetum_runtime::contract::ContractOverride::from_toml(toml, "y.toml").unwrap();
     let with = FuseOptions { contract: Some(contract), ..FuseOptions::default() };
-    let model = folder.path().join("model.onnx");
+    let model = folder.join("model.onnx");
     fuse(&plain, &model, &with, &mut |_| {}).unwrap();
+    model
+}
+
+#[test]
+fn a_single_layer_is_quantized() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, int8) = (one_layer(0.25, folder.path()), folder.path().join("int8.onnx"));
+    let all = samples(4, &[1, 3, 8, 8]);
+    let done = quantize(&model, &int8, &all, &QuantizeOptions::default(), &mut |_| {}).unwrap();
+    assert!(done.layers.len() == 1 && done.layers[0].kept.is_none(), "{:?}", done.layers);
+    agree_everywhere(&model, &int8, &all[1..2], 40.0, None);
+}
+
+#[test]
+fn weights_beyond_half_floats_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (one_layer(1e5, folder.path()), folder.path().join("fp16.onnx"));
     let all = samples(2, &[1, 3, 8, 8]);
     let got = convert_fp16(&model, &out, &all, &QuantizeOptions::default(), &mut |_| {});
     nothing_written(got, &out, ErrorKind::Unsupported, "c.weight");

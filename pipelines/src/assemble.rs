@@ -231,7 +231,7 @@ impl<'a> Assembly<'a, '_> {
                 ModelInfo {
                     sha256: models[at].sha256.clone(),
                     network: format!("{}{variant}", network.name),
-                    engine: format!("{}/{}{note}", engine.full_name(), precision.name()),
+                    engine: format!("{}/{}{note}", engine.full_name(), precision),
                     engine_version: engine_version.clone(),
                     nodes,
                     origin,

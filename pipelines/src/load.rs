@@ -2,16 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use tapetum_runtime::{
-    Error, Result,
-    backend::{Backend, Precision},
-};
+use tapetum_runtime::{Error, Result, backend::Backend};
 
 use crate::{
     assemble::Progress,
     config::{PipelineFile, StageSpec},
     engine_cache::{Opened, Origin},
     loader::{Loader, Stock},
+    models::shown_precision,
     plan::Plan,
     recorder::Recorder,
     runner::Runner,
@@ -30,7 +28,8 @@ pub(crate) struct Loaded<'a> {
 #[derive(Clone, Default)]
 pub(crate) struct Ran {
     pub nodes: Vec<(String, usize)>,
-    pub precision: Precision,
+    /// As results state it, for example `int8+bf16`.
+    pub precision: String,
     /// Where the first of its sessions came from.
     pub origin: Origin,
 }
@@ -60,7 +59,7 @@ pub(crate) fn load<'a>(
                     let Opened { session, origin, .. } = loader.session(at, threads, tell).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
                         nodes: session.placement().to_vec(),
-                        precision: stock.model(at).runs_in(session.precision()),
+                        precision: shown_precision(stock.model(at).made_in(), session.precision()),
                         origin,
                     });
                     let reads = spec.kind.reads;
@@ -74,7 +73,7 @@ pub(crate) fn load<'a>(
                         }),
                         engine: loader.backend(),
                         others: others.to_vec(),
-                        made_in: contract.quantization.as_ref().map(|q| q.precision),
+                        made_in: stock.model(at).made_in(),
                         batch,
                     };
                     let engine = Engine::supplied(session, supply, post);

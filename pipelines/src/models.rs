@@ -86,9 +86,9 @@ impl OnDisk {
         Ok(Self { contract, ..made })
     }
 
-    /// What a session of it computes in, which was told to compute in `told`: a file in a smaller format is in that.
-    pub fn runs_in(&self, told: Precision) -> Precision {
-        self.contract.quantization.as_ref().map_or(told, |q| q.precision)
+    /// What the file was made in, if not in fp32.
+    pub fn made_in(&self) -> Option<Precision> {
+        self.contract.quantization.as_ref().map(|q| q.precision)
     }
 
     /// `options` with what the engine is told to compute in.
@@ -98,6 +98,16 @@ impl OnDisk {
             options.compute_in(precision);
         }
         options
+    }
+}
+
+/// What a session computes in, as results state it: for a file that was `made_in` another format than fp32 that one, and
+/// behind a plus sign what the engine computes the rest in, if not in fp32.
+pub(crate) fn shown_precision(made_in: Option<Precision>, session: Precision) -> String {
+    match made_in {
+        None => session.name().to_owned(),
+        Some(made) if session == made || session == Precision::Fp32 => made.name().to_owned(),
+        Some(made) => format!("{}+{}", made.name(), session.name()),
     }
 }
 

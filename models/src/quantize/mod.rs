@@ -5,8 +5,8 @@
 //!
 //! Re-parameterised networks quantize badly: folding adds an identity branch into a kernel, so a few large taps set the
 //! scale that all the others are rounded with. Rounding the weights alone costs a TF-Net 11 % of its mask. So each kernel is
-//! rounded against the inputs that it really sees ([`mod@round`]), what is left of the mean error goes into the bias, and
-//! layers that still hurt stay in fp32 ([`mod@sensitivity`]).
+//! rounded against the inputs that it really sees (`round`), what is left of the mean error goes into the bias, and
+//! layers that still hurt stay in fp32 (`sensitivity`).
 //!
 //! | File | Holds |
 //! |---|---|

@@ -75,7 +75,7 @@ pub(super) fn observe(
     let inner: Vec<&str> = wanted.iter().copied().filter(|v| !fed.contains_key(v)).collect();
     let chunks = chunks(&inner, &known);
     let passes = if range == Range::MinMax { 1 } else { 2 };
-    let of = chunks.len().max(1) * passes * samples.len();
+    let of = chunks.len() * passes * samples.len();
     let mut lookers = BTreeMap::new();
     for (n, layer) in layers.iter().enumerate() {
         let weights =
@@ -100,14 +100,20 @@ pub(super) fn observe(
         Ok(())
     };
     for (n, chunk) in chunks.iter().enumerate() {
-        let outputs = chunk.iter().map(|name| value(name, &known)).collect();
-        let mut session = session(engine, graph, Some(outputs), samples)?;
+        let outputs: Vec<Value> = chunk.iter().map(|name| value(name, &known)).collect();
+        // A single layer has nothing in between: what it reads is there without a run.
+        let mut session = match outputs.is_empty() {
+            true => None,
+            false => Some(session(engine, graph, Some(outputs), samples)?),
+        };
         let mut outputs = Vec::new();
         for pass in 0..passes {
             for sample in samples {
                 tick(done, of);
                 done += 1;
-                session.run_into(sample, &mut outputs)?;
+                if let Some(session) = &mut session {
+                    session.run_into(sample, &mut outputs)?;
+                }
                 for (name, tensor) in chunk.iter().zip(&outputs) {
                     look(name, tensor, pass)?;
                 }

@@ -12,7 +12,10 @@ use tapetum_runtime::{
     clock::Tick,
 };
 
-use crate::engine_fault::{Action, EngineChange, EngineEvent, Faults, is_fault};
+use crate::{
+    engine_fault::{Action, EngineChange, EngineEvent, Faults, is_fault},
+    models::shown_precision,
+};
 
 /// Loads the model on an engine and sees, where the model has a golden record, that it runs.
 pub type Load = Box<dyn FnMut(&'static dyn Backend) -> Result<Box<dyn Session>> + Send>;
@@ -222,7 +225,7 @@ impl Rescue {
 
 /// `ort:cpu/fp32`.
 fn name_of(engine: &dyn Backend, session: &dyn Session, made_in: Option<Precision>) -> Arc<str> {
-    format!("{}/{}", engine.full_name(), made_in.unwrap_or(session.precision()).name()).into()
+    format!("{}/{}", engine.full_name(), shown_precision(made_in, session.precision())).into()
 }
 
 /// Whether `session` runs at all: on inputs like these, but black.

@@ -10,11 +10,13 @@ mod serve;
 use std::path::Path;
 use std::time::Instant;
 
-use tapetum_runtime::backend::{BACKENDS, LoadOptions, ModelSource, Precision, Session};
+use tapetum_models::peak::{cost_of_file, matmul_peak};
+use tapetum_runtime::backend::{BACKENDS, Backend, LoadOptions, ModelSource, Precision, Session};
 use tapetum_runtime::contract::golden;
 use tapetum_runtime::{Error, Result, Tensor};
 
 struct Runner {
+    engine: &'static dyn Backend,
     name: String,
     nodes: String,
     session: Box<dyn Session>,
@@ -56,8 +58,17 @@ fn main() -> Result<()> {
         }
     }
     println!("{model}, input {shape:?}, {threads} threads, {rounds} interleaved rounds; milliseconds\n");
-    println!("| engine | nodes | p50 / p90 | least | times as fast as the first | off the first |");
-    println!("|---|---|---|---|---|---|");
+    let work = cost_of_file(Path::new(&model), std::slice::from_ref(&shape))?;
+    let peak = matmul_peak(runners[0].engine, threads)?;
+    println!(
+        "{:.2} GMAC; a matrix product reaches {peak:.0} GFLOP/s on {}\n",
+        work.macs as f64 / 1e9,
+        runners[0].name
+    );
+    println!(
+        "| engine | nodes | p50 / p90 | least | GFLOP/s (of the product's) | times as fast as the first | off the first |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let reference = runners[0].output.clone();
     let base = quantile(&mut runners[0].times, 0.5);
     for runner in &mut runners {
@@ -65,7 +76,12 @@ fn main() -> Result<()> {
         let least = runner.times.first().copied().unwrap_or(f64::NAN);
         let off = off(&runner.output, &reference)?;
         let Runner { name, nodes, .. } = runner;
-        println!("| {name} | {nodes} | {p50:.1} / {p90:.1} | {least:.1} | {:.2}× | {off:.1e} |", base / p50);
+        let reached = 2.0 * work.macs as f64 / p50 / 1e6;
+        println!(
+            "| {name} | {nodes} | {p50:.1} / {p90:.1} | {least:.1} | {reached:.0} ({:.0} %) | {:.2}× | {off:.1e} |",
+            reached / peak * 100.0,
+            base / p50
+        );
     }
     Ok(())
 }
@@ -87,7 +103,14 @@ fn load(model: &Path, threads: usize) -> Vec<Runner> {
                     let name = format!("{}/{}", backend.full_name(), session.precision().name());
                     let nodes = session.placement().iter().map(|(p, n)| format!("{n} {p}"));
                     let nodes = nodes.collect::<Vec<_>>().join(", ");
-                    runners.push(Runner { name, nodes, session, times: Vec::new(), output: Vec::new() });
+                    runners.push(Runner {
+                        engine: *backend,
+                        name,
+                        nodes,
+                        session,
+                        times: Vec::new(),
+                        output: Vec::new(),
+                    });
                 }
                 Err(e) => eprintln!("not run on {}: {e}", backend.name()),
             }
