@@ -10,7 +10,7 @@ use crate::{
     engine_cache::{Opened, Origin},
     loader::{Loader, Stock},
     models::shown_precision,
-    plan::Plan,
+    plan::{Plan, Share},
     recorder::Recorder,
     runner::Runner,
     shapes::BATCH,
@@ -48,7 +48,7 @@ pub(crate) fn load<'a>(
     let mut ran = vec![None; stock.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
-        let (instances, threads) = crew(spec, plan);
+        let (instances, share) = crew(spec, plan);
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
@@ -56,7 +56,7 @@ pub(crate) fn load<'a>(
             let net = match spec.model.zip(post.clone()) {
                 None => None,
                 Some((at, post)) => {
-                    let Opened { session, origin, .. } = loader.session(at, threads, tell).map_err(place)?;
+                    let Opened { session, origin, .. } = loader.session(at, share, tell).map_err(place)?;
                     ran[at].get_or_insert_with(|| Ran {
                         nodes: session.placement().to_vec(),
                         precision: shown_precision(stock.model(at).made_in(), session.precision()),
@@ -69,7 +69,7 @@ pub(crate) fn load<'a>(
                         proves: contract.golden.is_some(),
                         load: Box::new(move |backend| {
                             let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
-                            Ok(loader.session(at, threads, &mut |_| {})?.session)
+                            Ok(loader.session(at, share, &mut |_| {})?.session)
                         }),
                         engine: loader.backend(),
                         others: others.to_vec(),
@@ -96,9 +96,10 @@ fn batch(engine: &dyn Backend) -> usize {
     if engine.name() == "tract" { 1 } else { BATCH }
 }
 
-/// Instances of a stage, and threads inside a run of its model. A stage that only one worker may be in gets the threads
+/// Instances of a stage, and what each session of its model gets. A stage that only one worker may be in gets the threads
 /// of all.
-pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, usize) {
+pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, Share) {
     let ordered = spec.every > 1 || spec.plan.ordered();
-    if ordered { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) }
+    let Share { threads, cores } = plan.share();
+    if ordered { (1, Share { threads: threads * plan.workers, cores }) } else { (plan.workers, plan.share()) }
 }
