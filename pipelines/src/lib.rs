@@ -24,6 +24,7 @@ mod run_info;
 mod runner;
 pub mod shapes;
 pub mod sink;
+pub mod site;
 pub mod source;
 pub mod stage;
 mod summary;
