@@ -24,7 +24,7 @@ pub struct Event {
     /// How often this event was told before; with `id` it makes a message unique.
     pub revision: u32,
     /// As in the configuration.
-    pub camera: Arc<str>,
+    pub camera: String,
     /// As the model calls it.
     pub label: String,
     /// Whether it has ended.
@@ -71,7 +71,7 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct FrameResult {
     /// As in the configuration.
-    pub camera: Arc<str>,
+    pub camera: String,
     /// The line of `results.jsonl`, with its line feed; see the result format in the README.
     pub line: Vec<u8>,
 }
@@ -80,7 +80,7 @@ pub struct FrameResult {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CameraNews {
     /// As in the configuration.
-    pub camera: Arc<str>,
+    pub camera: String,
     /// Whether frames come.
     pub online: bool,
     /// Why not; no secrets.

@@ -1,6 +1,6 @@
 //! What health, metrics and the page are made of: a copy of the site's state at one moment. No secrets.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::Serialize;
 use tapetum_runtime::latency::Histogram;
@@ -41,7 +41,7 @@ pub struct SiteStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct CameraStatus {
     /// As in the configuration.
-    pub name: Arc<str>,
+    pub name: String,
     /// Where its frames come from.
     pub source: String,
     /// What it is doing.
