@@ -60,7 +60,7 @@ fn who_else_has_the_cores_changes_nothing_in_the_result() {
     let folder = golden("onnx_mobileone_4branch_ts");
     let input = [tensor(&folder.join("io.safetensors"), "input")];
     for engine in engines() {
-        let mut run = |cores| {
+        let run = |cores| {
             let options =
                 LoadOptions { threads: Some(2), cores, min_share: Some(0.9), ..LoadOptions::default() };
             let mut session = engine.load(ModelSource::Path(&folder.join("model.onnx")), &options).unwrap();

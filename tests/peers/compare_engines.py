@@ -11,8 +11,8 @@ and openvino, --ov-python onnxruntime-openvino; ours loads the very libraries of
 say others.
 
 Every side is a process of its own. They are asked in turn, in a new order each round, for a few runs one after the
-other, of which the first is not counted; then all rest until no thread spins any more. With --every a side begins a run
-every so many milliseconds, as for a camera, and only ort:cpu is looked at: threads that spin between frames as Python's
+other, of which the first 60 ms are not counted; then all rest until no thread spins any more. With --every a side begins
+a run every so many milliseconds, as for a camera, and only ort:cpu is looked at: threads that spin between frames as Python's
 do, and threads that sleep as a pipeline's do.
 
 GFLOP/s count a multiply-accumulate as two; the share is of the best square matrix product in fp32 on ort:cpu, measured
@@ -21,6 +21,7 @@ fails if one is above it.
 """
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -32,6 +33,8 @@ from pathlib import Path
 
 # ONNX Runtime's threads spin for some 25 ms.
 REST = 0.06
+# Milliseconds until the scheduler has spread threads that slept over the cores.
+SETTLE = 60
 WORKER = Path(__file__).with_name("engine_worker.py")
 # Engine, precision as results name it, what ours is asked for, the same from Python, openvino itself, whether int8.
 ROWS = [
@@ -70,11 +73,12 @@ class Side:
     def warm_up(self) -> None:
         """Also finds how many runs make a turn long enough to be worth it."""
         least = min(self.ask(3, 0))
-        self.count = 1 + max(1, min(10, round(150 / least)))
+        self.unsettled = math.ceil(SETTLE / least)
+        self.count = self.unsettled + max(1, min(10, round(150 / least)))
 
     def turn(self, every: int) -> None:
         before = self.cpu()
-        times = self.ask(self.count, every)[1:]
+        times = self.ask(self.count, every)[self.unsettled if not every else 1 :]
         time.sleep(REST)
         self.cpu_ms += (self.cpu() - before) / self.count
         self.times += times
