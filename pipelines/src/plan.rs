@@ -78,7 +78,8 @@ mod tests {
     use super::*;
 
     fn plan(cores: usize, options: &Options, live: bool) -> Plan {
-        let file = PipelineFile::parse("[pipeline]\nname = \"p\"\n".to_owned(), Path::new("p.toml")).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tf-collab.toml");
+        let file = PipelineFile::read(&file).unwrap();
         Plan::on(cores, &file, options, live)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The softmax of two values is the sigmoid of their difference, and bilinear resizing commutes with a difference. So the
 //! last convolution gives the difference, and one map is resized instead of two. With all layers before in int8 these few
-//! steps at full size, which stay in fp32, are a quarter of what is left (TF-Net s0, 512×512).
+//! steps at full size, which stay in fp32, are a fifth of what is left (TF-Net s0, 512×512).
 
 use tapetum_runtime::{Result, Tensor};
 
