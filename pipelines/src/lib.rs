@@ -16,6 +16,7 @@ pub mod flow;
 mod item;
 mod load;
 mod loader;
+pub mod matrix;
 mod models;
 mod plan;
 pub mod prepare;
