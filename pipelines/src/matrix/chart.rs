@@ -103,7 +103,7 @@ fn bar(out: &mut String, row: &Row, matrix: &Matrix, axis: &Axis, y: f64) {
     let Some(ms) = c.ms_median else {
         let why = c.why_not.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
         let room = (WIDTH - MARGIN - axis.left) / LETTER;
-        let told = shortened(&format!("does not run: {why}"), room as usize);
+        let told = shortened(&format!("not run: {why}"), room as usize);
         write!(
             out,
             r#"<text class="dim" x="{:.1}" y="{text_y:.1}">{}</text>"#,
@@ -230,7 +230,7 @@ mod tests {
             "tract fp32, 1 thread<",
             "tract fp32, 2 threads<",
             "refused, mask IoU 0.9000",
-            "does not run: no such operator: A|B &lt;c&gt; &amp; more<",
+            "not run: no such operator: A|B &lt;c&gt; &amp; more<",
         ] {
             assert!(picture.contains(part), "{part:?} is not in\n{picture}");
         }

@@ -81,7 +81,7 @@ fn beside(row: &Row, gate: Option<f64>) -> String {
     let c = &row.candidate;
     let figures: Vec<String> = c.figures.iter().map(|f| f.told(gate)).collect();
     match (c.ms_median, c.passed) {
-        (None, _) => format!("does not run: {}", line(c.why_not.as_deref().unwrap_or_default())),
+        (None, _) => format!("not run: {}", line(c.why_not.as_deref().unwrap_or_default())),
         (Some(_), true) => format!("passes: {}", figures.join(", ")),
         (Some(_), false) => format!("**refused**: {}", figures.join(", ")),
     }
@@ -147,7 +147,7 @@ mod tests {
             "# eyes \\<&\\> on clip.mp4",
             "| tract | fp32 | 2 | 10.00 | 12.00 | 15.00 | 19.00 | 3.0 | 5.0 | 20.0 | 20 % | passes: mask IoU 1.0000 (gate 0.99) |",
             "**refused**: mask IoU 0.9000 (gate 0.99) |",
-            "| ort | int8 | 1 | – | – | – | – | 3.0 | 5.0 | – | – | does not run: no such operator: A\\|B \\<c\\> & more |",
+            "| ort | int8 | 1 | – | – | – | – | 3.0 | 5.0 | – | – | not run: no such operator: A\\|B \\<c\\> & more |",
             "- ort:cuda: not measured: no GPU",
             "| tract | 2 | 100.0 |",
             "| tract | 2 | 1 | 10.0 | 9.5, 10.5, 10.0 |",

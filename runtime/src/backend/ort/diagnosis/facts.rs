@@ -81,6 +81,9 @@ pub fn least_driver(major: u32) -> Option<&'static str> {
     DRIVERS.iter().find(|(of, _)| *of == major).map(|(_, driver)| *driver)
 }
 
+/// What the CUDA provider of ONNX Runtime 1.24 or newer opens by itself for convolutions, if it does not link to it.
+pub const CUDA_OPENS: &str = "libcudnn.so.9";
+
 /// What `major.minor` of Linux for Tegra is.
 pub fn jetpack(major: u32, minor: u32) -> Option<&'static JetPack> {
     JETPACKS.iter().find(|j| j.l4t.0 == major && j.l4t.1 <= minor)

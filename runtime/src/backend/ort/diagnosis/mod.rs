@@ -11,7 +11,7 @@ mod host;
 
 use std::path::{Path, PathBuf};
 
-use facts::{Family, JETPACKS_TO_FLASH, JetPack, cuda_major, family, jetpack, least_driver};
+use facts::{CUDA_OPENS, Family, JETPACKS_TO_FLASH, JetPack, cuda_major, family, jetpack, least_driver};
 pub(super) use host::Host;
 use host::{L4t, find, others};
 
@@ -69,8 +69,13 @@ pub(super) fn diagnose(host: &Host, places: &Places, provider: Provider, loads: 
                 ),
                 next: own_build(host, provider, jetson),
             });
-        } else if !loads {
-            troubles.extend(of_libraries(host, &file, &dynamic, jetson));
+        } else {
+            // What the loader has found need not be sought.
+            let linked = dynamic.needed.iter().map(String::as_str).filter(|_| !loads);
+            let links_cudnn = dynamic.needed.iter().any(|soname| family(soname) == Family::Cudnn);
+            let opens = (provider == Provider::Cuda && !links_cudnn).then_some(CUDA_OPENS);
+            let needed: Vec<&str> = linked.chain(opens).collect();
+            troubles.extend(of_libraries(host, &file, &dynamic, &needed, jetson));
         }
     }
     troubles
@@ -99,18 +104,15 @@ fn for_jetpack(j: &JetPack) -> String {
 }
 
 fn no_provider(host: &Host, provider: Provider, jetson: Option<L4t>, places: &Places) -> Trouble {
-    let whose = match &places.told {
-        Some(told) => format!("TAPETUM_ORT={} has", told.display()),
-        None => "no ONNX Runtime here has".to_owned(),
-    };
-    let not = if places.told.is_some() { "not " } else { "" };
-    Trouble {
-        what: format!(
-            "{whose} {not}the provider {} ({})",
-            provider.name(),
-            provider.library().unwrap_or_default()
-        ),
-        next: own_build(host, provider, jetson),
+    let (lacking, next) = (provider.library().unwrap_or_default(), own_build(host, provider, jetson));
+    match &places.told {
+        Some(told) => Trouble {
+            what: format!("TAPETUM_ORT={} is without {lacking}", told.display()),
+            next: format!(
+                "{next}; TAPETUM_ORT must point to that one, or be unset where it is in the user's cache"
+            ),
+        },
+        None => Trouble { what: format!("no ONNX Runtime here has {lacking}"), next },
     }
 }
 
@@ -169,8 +171,14 @@ fn numbers(version: &str) -> Vec<u32> {
     version.split('.').filter_map(|part| part.parse().ok()).collect()
 }
 
-/// What the provider needs and the loader will not find, one trouble for all of one family.
-fn of_libraries(host: &Host, file: &Path, dynamic: &Dynamic, jetson: Option<L4t>) -> Vec<Trouble> {
+/// What of `needed` the loader will not find for the library at `file`, one trouble for all of one family.
+fn of_libraries(
+    host: &Host,
+    file: &Path,
+    dynamic: &Dynamic,
+    needed: &[&str],
+    jetson: Option<L4t>,
+) -> Vec<Trouble> {
     let beside = file.parent().unwrap_or(Path::new("")).to_path_buf();
     let own: Vec<PathBuf> = dynamic
         .folders
@@ -180,12 +188,8 @@ fn of_libraries(host: &Host, file: &Path, dynamic: &Dynamic, jetson: Option<L4t>
     let searched = host.folders(&own);
     let off_the_path = host.off_the_path();
     let everywhere: Vec<PathBuf> = searched.iter().chain(&off_the_path).cloned().collect();
-    let mut missing: Vec<(Family, &str)> = dynamic
-        .needed
-        .iter()
-        .filter(|soname| find(&searched, soname).is_none())
-        .map(|soname| (family(soname), soname.as_str()))
-        .collect();
+    let lacks = needed.iter().filter(|soname| find(&searched, soname).is_none());
+    let mut missing: Vec<(Family, &str)> = lacks.map(|soname| (family(soname), *soname)).collect();
     missing.sort();
     let mut troubles = Vec::new();
     for group in missing.chunk_by(|a, b| a.0 == b.0) {

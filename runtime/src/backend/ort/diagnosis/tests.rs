@@ -101,6 +101,16 @@ fn a_wrong_version_is_told_beside_the_one_that_is_wanted() {
 }
 
 #[test]
+fn what_the_provider_opens_by_itself_is_sought_although_the_loader_is_content() {
+    let machine = Machine::new("opens", "x86_64").runtime(62).driver("580.95.05").libraries("lib", CUDA);
+    let host = Host { root: machine.0.clone(), arch: "x86_64", told: Vec::new() };
+    let places = Places { told: Some(machine.0.join("ort")), ..Places::default() };
+    let troubles = diagnose(&host, &places, Provider::Cuda, true);
+    let [only] = &troubles[..] else { panic!("{troubles:#?}") };
+    holds(&only.what, &["libcudnn.so.9 wanted (cuDNN 9); none found"]);
+}
+
+#[test]
 fn no_gpu_no_driver_and_an_old_driver_are_three_things() {
     let cuda = |machine: Machine| machine.runtime(62).troubles(Provider::Cuda).remove(0);
     holds(&cuda(Machine::new("no-gpu", "x86_64")), &["no NVIDIA GPU is seen", "ort:openvino"]);
@@ -111,8 +121,11 @@ fn no_gpu_no_driver_and_an_old_driver_are_three_things() {
     let old = cuda(Machine::new("old-driver", "x86_64").driver("535.104.05"));
     holds(&old, &["driver 535.104.05 is too old for CUDA 13", "580.65.06", "TAPETUM_ORT"]);
     // The kernel's part is there, the user's is not: a container.
-    let machine =
-        Machine::new("container", "x86_64").runtime(62).driver("580.95.05").libraries("lib", &CUDA[..4]);
+    let machine = Machine::new("container", "x86_64")
+        .runtime(62)
+        .driver("580.95.05")
+        .libraries("lib", &CUDA[..4])
+        .libraries("lib", &["libcudnn.so.9"]);
     let troubles = machine.troubles(Provider::Cuda);
     let [driver] = &troubles[..] else { panic!("{troubles:#?}") };
     holds(driver, &["libcuda.so.1 wanted", "driver 580.95.05", "--gpus all"]);
@@ -124,7 +137,7 @@ fn what_the_loader_does_not_search_is_told_with_its_folder() {
         .runtime(62)
         .driver("580.65.06")
         .libraries("usr/local/cuda-13.0/lib64", &CUDA[..4])
-        .libraries("lib", &["libcuda.so.1"]);
+        .libraries("lib", &["libcuda.so.1", "libcudnn.so.9"]);
     let troubles = machine.troubles(Provider::Cuda);
     let [only] = &troubles[..] else { panic!("{troubles:#?}") };
     holds(only, &["libcublas.so.13", "cuda-13.0/lib64, where the loader does not look", "ld.so.conf.d"]);
@@ -150,14 +163,16 @@ fn a_jetson_is_held_against_its_jetpack() {
     let five = jetson("jp5", "# R35 (release), REVISION: 4.1, GCID: 1\n").troubles(Provider::Cuda);
     holds(&five[0], &["JetPack 5 (L4T R35.4) brings CUDA 11.4", "flash JetPack 6.2 or 7.2"]);
     // 7.2 has the CUDA that is wanted: nothing but the libraries themselves.
-    let seven = jetson("jp7", "# R39 (release), REVISION: 2.0, GCID: 1\n").libraries("lib", CUDA);
+    let seven = jetson("jp7", "# R39 (release), REVISION: 2.0, GCID: 1\n")
+        .libraries("lib", CUDA)
+        .libraries("lib", &["libcudnn.so.9"]);
     assert_eq!(seven.troubles(Provider::Cuda), Vec::<String>::new());
     // By its device tree only, and without an ONNX Runtime for it.
     let bare = Machine::new("jp-tree", "aarch64")
         .with("proc/device-tree/compatible", b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0");
     let troubles = bare.troubles(Provider::TensorRt);
     let [only] = &troubles[..] else { panic!("{troubles:#?}") };
-    holds(only, &["has not the provider tensorrt", "built for this Jetson"]);
+    holds(only, &["is without libonnxruntime_providers_tensorrt.so", "built for this Jetson"]);
 }
 
 #[test]
