@@ -9,7 +9,7 @@ const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
 const ROW: f64 = 22.0;
 /// Right of the bars, for the figures.
-const FIGURES: f64 = 250.0;
+const FIGURES: f64 = 284.0;
 /// Of a letter, on average.
 const LETTER: f64 = 6.4;
 
