@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::{DType, Error, Result, Tensor};
 
 mod builds;
+mod diagnosis;
 pub mod options;
 #[cfg(feature = "ort")]
 pub mod ort;
@@ -16,6 +17,7 @@ mod profile;
 pub mod tract;
 
 pub use builds::{Builds, Device};
+pub use diagnosis::Trouble;
 pub use options::{EngineOptions, KeepEngines, Precision};
 pub use profile::Profile;
 
@@ -48,6 +50,12 @@ pub trait Backend: Sync {
     /// # Errors
     /// [`crate::ErrorKind::Environment`] says why this engine cannot run on this machine and what to do.
     fn find(&self) -> Result<Found>;
+
+    /// What on this machine does not fit what this engine needs, each with the next step. Found out from files; nothing is
+    /// loaded for good.
+    fn diagnose(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
 
     /// Name and version of what runs, for example `tract 0.23.9`. Loads the engine's library: a process can load one
     /// ONNX Runtime, and the first engine that is probed or loaded decides which.

@@ -16,12 +16,14 @@ use ort::{
 
 use super::{
     Backend, Builds, Cores, EngineOptions, Found, LoadOptions, ModelSource, Port, Precision, Profile,
-    Session, as_many, check_inputs,
+    Session, Trouble, as_many, check_inputs,
 };
 use crate::{Error, Result, Tensor};
 
 mod built;
 mod convert;
+mod diagnosis;
+mod dynamic;
 mod elf;
 mod failure;
 mod library;
@@ -29,7 +31,9 @@ mod placement;
 mod places;
 mod provider;
 
+use diagnosis::Host;
 use failure::failed;
+use places::Places;
 pub use provider::Provider;
 
 /// ONNX Runtime with one execution provider.
@@ -65,6 +69,11 @@ impl Backend for Ort {
 
     fn find(&self) -> Result<Found> {
         library::found(self.provider)
+    }
+
+    fn diagnose(&self) -> Vec<Trouble> {
+        let loads = self.find().is_ok();
+        diagnosis::diagnose(&Host::this(), &Places::of_this_process(), self.provider, loads)
     }
 
     fn probe(&self) -> Result<String> {
