@@ -167,6 +167,7 @@ fn capture(shared: &Shared, mut source: Box<dyn Source>, clock: &dyn Clock, stop
                 }
                 shared.lock().unreadable(item);
             }
+            Ok(Ok(Next::Idle)) => shared.lock().give_back(item),
             Ok(Ok(Next::End)) => {
                 shared.lock().give_back(item);
                 break;

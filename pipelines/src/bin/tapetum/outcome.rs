@@ -42,8 +42,11 @@ pub fn print(summary: &Summary, pipeline: &Pipeline<'_>) {
         }
     }
     let stamps = summary.stamps;
-    if stamps.missing + stamps.backwards > 0 {
-        println!("timestamps mended: {} missing, {} that went back", stamps.missing, stamps.backwards);
+    if stamps.missing + stamps.backwards + stamps.jumps > 0 {
+        println!(
+            "timestamps mended: {} missing, {} that went back, {} that leapt",
+            stamps.missing, stamps.backwards, stamps.jumps
+        );
     }
     break_up_times(summary);
 }
