@@ -31,6 +31,7 @@ fn play(source: &mut dyn Source, most: usize) -> Given {
                 given.frames.push((frame.seq, frame.pts, [frame.image.width(), frame.image.height()]));
             }
             Ok(Next::Unreadable(why)) => given.unreadable.push(why.to_string()),
+            Ok(Next::Idle) => {}
             Ok(Next::End) => return given,
             Err(_) => {
                 given.lost = true;

@@ -164,6 +164,6 @@ pub fn open(spec: &str) -> Opened {
     }
     SOURCES.iter().find_map(|kind| (kind.open)(spec)).unwrap_or_else(|| {
         let usages: Vec<_> = SOURCES.iter().map(|kind| kind.usage).collect();
-        Err(Error::config(format!("{spec:?} is no source; there are {}", usages.join(", "))))
+        Err(Error::config(format!("{:?} is no source; there are {}", rtsp::shown(spec), usages.join(", "))))
     })
 }

@@ -175,4 +175,22 @@ mod tests {
             assert!(!format!("{e} {e:?}").contains("s3cr3t"), "{e:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_before_the_at_is_never_shown(
+            user in "[a-z%:#?&/@=!]{0,12}",
+            password in "[a-zA-Z0-9%:#?&/@=!\\u{80}-\\u{2ff}]{0,20}",
+            host in "[a-z0-9.:\\[\\]%]{0,12}",
+            rest in "[a-z0-9/?&=#%;]{0,40}",
+        ) {
+            // The marker stands for the part of the password that matters.
+            let spec = format!("rtsp://{user}:{password}S3CR3T{password}@{host}/{rest}");
+            let seen = match Address::parse(&spec, &RtspOptions::default()) {
+                Ok(address) => address.secrets.scrub(&format!("{} {:?} {}", address.name, address.options, address.url)),
+                Err(e) => format!("{e} {e:?}"),
+            };
+            proptest::prop_assert!(!seen.contains("S3CR3T"), "{}", seen);
+        }
+    }
 }

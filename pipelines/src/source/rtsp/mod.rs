@@ -35,11 +35,15 @@ pub(super) fn open(spec: &str) -> Option<Opened> {
 }
 
 /// How a source is shown to people before it is open: without what may be secret.
-pub(super) fn shown(spec: &str) -> String {
-    match spec.starts_with(SCHEME) {
-        true => address::Address::parse(spec, &RtspOptions::default())
-            .map_or_else(|_| "rtsp://…".to_owned(), |address| address.name),
-        false => spec.to_owned(),
+pub fn shown(spec: &str) -> String {
+    match spec.split_once("://") {
+        Some(_) if spec.starts_with(SCHEME) => {
+            let address = address::Address::parse(spec, &RtspOptions::default());
+            address.map_or_else(|_| "rtsp://…".to_owned(), |address| address.name)
+        }
+        // Of addresses that nothing here reads nobody knows where the password is.
+        Some((scheme, _)) => format!("{scheme}://…"),
+        None => spec.to_owned(),
     }
 }
 

@@ -49,6 +49,11 @@ pub(super) fn shown(url: &Url, secrets: &mut Secrets) -> String {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
+    // A password that holds a slash or a question mark as it is ends up here, before an @.
+    if rest.contains('@') {
+        secrets.add(rest);
+        return format!("rtsp://{host}{port}/…");
+    }
     format!("rtsp://{host}{port}{}", hide(&rest, secrets))
 }
 
@@ -89,6 +94,7 @@ mod tests {
         );
         assert_eq!(seen("rtsp://h/user=a_password=hush_channel=1?real"), "rtsp://h/user=***?real");
         assert_eq!(seen("rtsp://h/a/Token=hush/b"), "rtsp://h/a/Token=***/b");
+        assert_eq!(seen("rtsp://me:7/hush@cam/1"), "rtsp://me:7/…");
     }
 
     #[test]

@@ -260,3 +260,6 @@ impl Recovery {
         self.down
     }
 }
+
+#[cfg(test)]
+mod tests;
