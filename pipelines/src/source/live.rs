@@ -51,7 +51,6 @@ pub struct Live {
     thread: Option<JoinHandle<()>>,
     stamps: StampFaults,
     losses: Losses,
-    packets: VecDeque<Packet>,
 }
 
 struct Shared {
@@ -114,7 +113,6 @@ impl Live {
             thread: Some(thread),
             stamps: StampFaults::default(),
             losses: Losses::default(),
-            packets: VecDeque::new(),
         })
     }
 
@@ -147,8 +145,6 @@ impl Source for Live {
             if let Some(info) = hands.info.take() {
                 self.info = info;
             }
-            self.packets.append(&mut hands.packets);
-            hands.packet_bytes = 0;
             let frame_seq = hands.full.then_some(hands.frame.seq);
             let unreadable = hands.unreadable.front().map(|(seq, _)| *seq);
             if let Some(seq) = unreadable
@@ -196,7 +192,12 @@ impl Source for Live {
     }
 
     fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
-        self.packets.drain(..).for_each(take);
+        let packets = {
+            let mut hands = self.shared.hands();
+            hands.packet_bytes = 0;
+            std::mem::take(&mut hands.packets)
+        };
+        packets.into_iter().for_each(take);
     }
 }
 

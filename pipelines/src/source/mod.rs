@@ -42,7 +42,8 @@ pub trait Source: Send {
         Losses::default()
     }
 
-    /// Has the encoded pictures kept from here on, for [`Source::packets`]. False if this source has none.
+    /// Has the encoded pictures kept from here on, for [`Source::packets`], which has to be called after every frame then.
+    /// False if this source has none.
     fn keep_packets(&mut self) -> bool {
         false
     }

@@ -147,3 +147,43 @@ pub(super) fn parameter_sets(unit: &[u8]) -> Vec<u8> {
     }
     sets
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn units_are_found_behind_start_codes_of_both_lengths() {
+        let stream = [0, 0, 0, 1, 0x67, 9, 0, 0, 0, 1, 0x68, 8, 0, 0, 1, 0x65, 1, 0, 0, 3, 2, 0, 0];
+        let units: Vec<_> = nal_units(&stream).collect();
+        assert_eq!(units, [&[0x67, 9][..], &[0x68, 8], &[0x65, 1, 0, 0, 3, 2]]);
+        assert!(has_idr(&stream) && !has_idr(&stream[..12]));
+        assert_eq!(parameter_sets(&stream), [0, 0, 0, 1, 0x67, 9, 0, 0, 0, 1, 0x68, 8]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_apart_and_decoded_or_refused(
+            units in proptest::collection::vec(proptest::collection::vec(0u8..8, 0..40), 0..6),
+            jpeg in any::<bool>(),
+        ) {
+            let mut stream = Vec::new();
+            for unit in &units {
+                stream.extend_from_slice(&[0, 0, 1]);
+                stream.extend_from_slice(unit);
+            }
+            let found: Vec<&[u8]> = nal_units(&stream).collect();
+            prop_assert!(found.len() >= units.len());
+            prop_assert!(found.iter().map(|unit| unit.len()).sum::<usize>() <= stream.len());
+            prop_assert!(parameter_sets(&stream).len() <= 2 * stream.len());
+            let _ = has_idr(&stream);
+            let codec = if jpeg { Codec::Jpeg } else { Codec::H264 };
+            let bytes = Bytes::from(stream);
+            let packet = Packet { codec, key: true, gap: true, pts: Duration::ZERO, parameters: None, bytes };
+            let (mut decoder, mut frame) = (Decoder::new(), Frame::default());
+            prop_assert!(!matches!(decoder.decode(&packet, &mut frame), Ok(true)));
+        }
+    }
+}

@@ -48,6 +48,13 @@ pub fn print(summary: &Summary, pipeline: &Pipeline<'_>) {
             stamps.missing, stamps.backwards, stamps.jumps
         );
     }
+    let lost = summary.losses;
+    if lost.packets + lost.frames + lost.overtaken > 0 {
+        println!(
+            "source: {} packets and {} frames lost on the way, {} pictures overtaken by newer ones",
+            lost.packets, lost.frames, lost.overtaken
+        );
+    }
     break_up_times(summary);
 }
 

@@ -95,7 +95,14 @@ impl Rtsp {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(ErrorKind::Environment, format!("no event loop for the network: {e}")).caused_by(e)
         })?;
-        let connected = connect(&runtime, &address, stop)?;
+        let connected = match connect(&runtime, &address, stop) {
+            Ok(connected) => connected,
+            Err(e) => {
+                // A name look-up may hang for minutes; nobody waits for it.
+                runtime.shutdown_background();
+                return Err(e);
+            }
+        };
         let interval = connected.interval.unwrap_or(USUAL);
         let info = SourceInfo {
             name: address.name,
