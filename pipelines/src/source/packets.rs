@@ -178,7 +178,7 @@ mod tests {
             prop_assert!(found.len() >= units.len());
             prop_assert!(found.iter().map(|unit| unit.len()).sum::<usize>() <= stream.len());
             prop_assert!(parameter_sets(&stream).len() <= 2 * stream.len());
-            let _ = has_idr(&stream);
+            prop_assert_eq!(has_idr(&stream), found.iter().any(|unit| unit.first() == Some(&5)));
             let codec = if jpeg { Codec::Jpeg } else { Codec::H264 };
             let bytes = Bytes::from(stream);
             let packet = Packet { codec, key: true, gap: true, pts: Duration::ZERO, parameters: None, bytes };

@@ -175,7 +175,7 @@ fn every_kind_of_bad_server_is_an_error_in_time() {
         assert_eq!(e.kind(), *kind, "{what}: {e}");
         assert!(e.to_string().contains(says), "{what}: {e}");
         assert!(e.to_string().starts_with("rtsp://127.0.0.1:"), "{what}: {e}");
-        assert!(took < Duration::from_millis(1800), "{what}: {took:?}");
+        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
         let all = format!("{e} {e:?}");
         assert!(!all.contains("s3cr3t") && !all.contains("operator"), "{what}: {all}");
         assert!(all.len() < 2000, "{what}: {} bytes", all.len());

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_message_is_one_short_line_without_secrets() {
         let mut secrets = Secrets::default();
-        ["hush", "hush!hush", ""].map(|s| secrets.add(s));
+        ["hush", "hush!hush", ""].iter().for_each(|s| secrets.add(*s));
         let text = "401 for hush!hush\r\nand hush\n\nconn: hush";
         assert_eq!(secrets.scrub(text), "401 for ***  and ***");
         assert_eq!(secrets.scrub(&"é".repeat(5000)).chars().count(), MOST_CHARS + 1);
