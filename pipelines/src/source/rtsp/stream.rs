@@ -320,7 +320,9 @@ impl Source for Rtsp {
     }
 
     fn next(&mut self, frame: &mut Frame) -> Result<Next> {
-        loop {
+        let from = Instant::now();
+        // Units that give no picture yet must not keep the caller from looking up.
+        while from.elapsed() < GLANCE {
             match self.item()? {
                 None => return Ok(Next::Idle),
                 Some(CodecItem::VideoFrame(unit)) => {
@@ -332,6 +334,7 @@ impl Source for Rtsp {
                 Some(_) => {}
             }
         }
+        Ok(Next::Idle)
     }
 
     fn stamps(&self) -> StampFaults {
