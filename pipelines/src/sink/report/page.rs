@@ -186,9 +186,15 @@ fn accounting(out: &mut String, summary: &Summary) -> fmt::Result {
     for (what, why, n) in frames.dropped.iter().map(|(why, n)| ("dropped", *why, n)).chain(failed) {
         write!(out, "<tr><td>{what}: {}<td class=\"n\">{n}</tr>", Escaped(why))?;
     }
-    let stamps =
-        [("timestamps missing", summary.stamps.missing), ("timestamps backwards", summary.stamps.backwards)];
-    for (what, n) in stamps.into_iter().filter(|(_, n)| *n > 0) {
+    let faults = [
+        ("timestamps missing", summary.stamps.missing),
+        ("timestamps backwards", summary.stamps.backwards),
+        ("timestamps that leapt", summary.stamps.jumps),
+        ("packets lost before us", summary.losses.packets),
+        ("frames lost before us", summary.losses.frames),
+        ("pictures overtaken by newer ones", summary.losses.overtaken),
+    ];
+    for (what, n) in faults.into_iter().filter(|(_, n)| *n > 0) {
         write!(out, "<tr><td>{what}<td class=\"n\">{n}</tr>")?;
     }
     out.write_str("</table>")
