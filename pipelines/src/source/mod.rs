@@ -8,6 +8,7 @@ pub mod images;
 mod spec;
 pub mod stamps;
 pub mod synthetic;
+pub mod v4l;
 pub mod video;
 
 use tapetum_runtime::{Error, Frame, Result};
@@ -26,6 +27,16 @@ pub trait Source: Send {
     /// Mended timestamps so far.
     fn stamps(&self) -> StampFaults {
         StampFaults::default()
+    }
+
+    /// Faults of the driver's frame counter so far.
+    fn sequence(&self) -> SequenceFaults {
+        SequenceFaults::default()
+    }
+
+    /// What opening it came to that people should know, a line each: what was chosen, and what was asked for and not given.
+    fn remarks(&self) -> &[String] {
+        &[]
     }
 }
 
@@ -64,6 +75,17 @@ pub struct StampFaults {
     pub backwards: u64,
 }
 
+/// What a driver's frame counter did other than count; a number each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceFaults {
+    /// Frames that it left out; they are gaps in [`Frame::seq`].
+    pub skipped: u64,
+    /// Frames with the number of the one before.
+    pub repeated: u64,
+    /// Times that it went back or leapt, as when it began anew.
+    pub restarted: u64,
+}
+
 /// A kind of source.
 pub struct SourceKind {
     /// For people: what to write, for example `synthetic:eye`.
@@ -78,16 +100,15 @@ pub type Opened = Result<Box<dyn Source>>;
 /// Every kind of source in this build, in the order that they are asked.
 pub static SOURCES: &[SourceKind] = &[
     SourceKind { usage: synthetic::USAGE, open: synthetic::open },
-    SourceKind { usage: "rtsp://…, v4l2:…: not in this build yet", open: camera },
+    SourceKind { usage: v4l::USAGE, open: v4l::open },
+    SourceKind { usage: "rtsp://…: not in this build yet", open: camera },
     SourceKind { usage: video::USAGE, open: video::open },
     SourceKind { usage: images::USAGE, open: images::open },
 ];
 
 /// Refuses cameras by name, without repeating what may hold a password.
 fn camera(spec: &str) -> Option<Opened> {
-    let kind = ["rtsp:", "rtsps:", "http:", "https:", "v4l2:", "/dev/video"]
-        .iter()
-        .find(|k| spec.starts_with(**k))?;
+    let kind = ["rtsp:", "rtsps:", "http:", "https:"].iter().find(|k| spec.starts_with(**k))?;
     let what =
         format!("a source of the kind {kind}… is not in this build; there are files, images and synthetic:");
     Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))

@@ -98,7 +98,7 @@ impl Source for Avi {
 }
 
 /// Decodes a JPEG picture; grey ones stay grey. Pictures without Huffman tables, as MJPEG has them, get the usual ones.
-fn jpeg(data: &[u8], out: &mut Image) -> Result<()> {
+pub(in crate::source) fn jpeg(data: &[u8], out: &mut Image) -> Result<()> {
     let bad = |e: &dyn std::fmt::Display| Error::bad_file(format!("no whole JPEG picture: {e}"));
     let options =
         DecoderOptions::default().set_max_width(MOST_SIDE).set_max_height(MOST_SIDE).set_strict_mode(true);
