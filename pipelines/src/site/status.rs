@@ -1,0 +1,216 @@
+//! What health, metrics and the page are made of: a copy of the site's state at one moment. No secrets.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use serde::Serialize;
+use tapetum_runtime::latency::Histogram;
+
+use super::message::{rfc3339, rfc3339_or_null};
+
+/// The whole site.
+#[derive(Clone, Debug, Serialize)]
+pub struct SiteStatus {
+    /// As in the configuration.
+    pub site: String,
+    /// Tapetum's.
+    pub version: &'static str,
+    /// When the daemon started.
+    #[serde(serialize_with = "rfc3339")]
+    pub started: SystemTime,
+    /// Since then.
+    pub uptime_s: f64,
+    /// Why the site is not ready (models are loading, an output cannot write), in words; empty: it is.
+    pub not_ready: Vec<String>,
+    /// In the order of the configuration.
+    pub cameras: Vec<CameraStatus>,
+    /// Models that cameras share.
+    pub models: Vec<ModelStatus>,
+    /// In the order of the configuration.
+    pub outputs: Vec<OutputStatus>,
+    /// The configuration in force.
+    pub config: ConfigStatus,
+    /// The machine, if a board profile is in force.
+    pub board: Option<BoardStatus>,
+    /// Resident memory of the process, in bytes, if the system tells.
+    pub rss_bytes: Option<u64>,
+    /// CPU time of the process, in seconds.
+    pub cpu_s: f64,
+}
+
+/// One camera.
+#[derive(Clone, Debug, Serialize)]
+pub struct CameraStatus {
+    /// As in the configuration.
+    pub name: String,
+    /// Where its frames come from.
+    pub source: String,
+    /// What it is doing.
+    pub state: CameraState,
+    /// Why, in words, where there is something to say.
+    pub why: Option<String>,
+    /// Since when.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// Until the next try to connect, in seconds, while it waits.
+    pub retry_in_s: Option<f64>,
+    /// Width and height of the last frame, in pixels.
+    pub size: Option<(usize, usize)>,
+    /// Frames per second over the last ten seconds, captured and delivered.
+    pub fps: [f64; 2],
+    /// Since the daemon started: captured = delivered + Σ dropped + Σ failed + in flight.
+    pub frames: Frames,
+    /// Times that the source was opened again.
+    pub reconnects: u64,
+    /// Times that it gave nothing for too long.
+    pub stalls: u64,
+    /// Time without frames since the first, in seconds.
+    pub downtime_s: f64,
+    /// Since the last delivered frame, in seconds.
+    pub last_frame_age_s: Option<f64>,
+    /// Age of results when they were delivered: from capture to delivery.
+    pub age: Latency,
+    /// In the pipeline's order.
+    pub stages: Vec<StageStatus>,
+    /// Events that go on, and events since the start.
+    pub events: [u64; 2],
+    /// Digest of the pipeline and models in force.
+    pub digest: String,
+}
+
+/// What a camera is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CameraState {
+    /// Its models are loading.
+    Loading,
+    /// Its source is being opened.
+    Connecting,
+    /// Frames come.
+    Streaming,
+    /// Its source was lost or cannot be opened; it is tried again later.
+    Waiting,
+    /// Only a new configuration can help.
+    Failed,
+    /// The daemon is ending, or the camera was taken out.
+    Stopped,
+}
+
+/// Where frames went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frames {
+    /// Given by the source.
+    pub captured: u64,
+    /// Taken by the outputs.
+    pub delivered: u64,
+    /// By reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// By stage, or `unreadable`.
+    pub failed: BTreeMap<String, u64>,
+    /// Not yet one of these.
+    pub in_flight: u64,
+}
+
+/// One stage of a camera's pipeline.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageStatus {
+    /// As in the pipeline file.
+    pub name: String,
+    /// For example `detect`.
+    pub kind: &'static str,
+    /// What runs its model now, for example `ort:cpu/fp32`.
+    pub engine: Option<String>,
+    /// Engines that were asked for first, with why they do not run.
+    pub passed_over: Vec<(String, String)>,
+    /// What was done about engines that failed, the last in words.
+    pub engine_faults: u64,
+    /// In words.
+    pub last_engine_fault: Option<String>,
+    /// Time that it worked on a frame.
+    pub took: Latency,
+}
+
+/// A histogram with its percentiles, for people and Prometheus.
+#[derive(Clone, Debug, Default)]
+pub struct Latency(pub Histogram);
+
+impl Serialize for Latency {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let ms = |q| self.0.quantile(q).map(|d| (d.as_secs_f64() * 1e6).round() / 1e3);
+        let mut map = to.serialize_map(Some(5))?;
+        map.serialize_entry("n", &self.0.count())?;
+        map.serialize_entry("p50_ms", &ms(0.5))?;
+        map.serialize_entry("p90_ms", &ms(0.9))?;
+        map.serialize_entry("p99_ms", &ms(0.99))?;
+        map.serialize_entry("max_ms", &ms(1.0))?;
+        map.end()
+    }
+}
+
+/// A model that cameras share.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelStatus {
+    /// Network and variant.
+    pub network: String,
+    /// SHA-256 of its file, 64 hexadecimal digits.
+    pub sha256: String,
+    /// For example `ort:cpu/fp32`.
+    pub engine: String,
+    /// Cameras that use it.
+    pub cameras: usize,
+    /// Requests that wait.
+    pub queue: usize,
+    /// Runs of the model, and regions in them: more than one in a run is a batch.
+    pub runs: u64,
+    /// See `runs`.
+    pub regions: u64,
+    /// From request to result.
+    pub took: Latency,
+}
+
+/// One output.
+#[derive(Clone, Debug, Serialize)]
+pub struct OutputStatus {
+    /// For example `mqtt`.
+    pub name: String,
+    /// Whether it takes messages now.
+    pub up: bool,
+    /// Why not, or the last trouble; no secrets.
+    pub why: Option<String>,
+    /// Messages that wait in memory.
+    pub queued: u64,
+    /// Messages that wait on disk.
+    pub spooled: u64,
+    /// Messages that the other side has taken.
+    pub delivered: u64,
+    /// Messages that were given up, by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConfigStatus {
+    /// The file.
+    pub path: String,
+    /// SHA-256 of its text.
+    pub sha256: String,
+    /// When it came into force.
+    #[serde(serialize_with = "rfc3339")]
+    pub loaded: SystemTime,
+    /// The last try to take in a new one.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    pub last_reload: Option<SystemTime>,
+    /// Why that one was refused; the old one stayed in force.
+    pub reload_error: Option<String>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoardStatus {
+    /// Name of the profile.
+    pub name: String,
+    /// By thermal zone, in degrees Celsius.
+    pub temperatures: Vec<(String, f64)>,
+    /// Zones that are above the profile's limit.
+    pub too_hot: Vec<String>,
+}
