@@ -110,9 +110,8 @@ impl Board {
     pub fn read(text: &str, file: &str) -> Result<Self> {
         let mut r = Reader::new(text, file);
         let root = r.parse(&KEYS);
-        let word = |r: &mut Reader<'_>, key: &str| r.required(&root, key, Reader::string).unwrap_or_default();
-        let (name, description, arch) =
-            (word(&mut r, "name"), word(&mut r, "description"), word(&mut r, "arch"));
+        let mut word = |key: &str| r.required(&root, key, Reader::string).unwrap_or_default();
+        let (name, description, arch) = (word("name"), word("description"), word("arch"));
         let engines = r.required(&root, "engines", Reader::strings).unwrap_or_default();
         if engines.is_empty() {
             r.note(root.place("engines"), "engines must name one at least");
