@@ -101,13 +101,13 @@ fn one(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Warmed> {
     let begun = Instant::now();
-    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.threads, tell)?;
+    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.share(), tell)?;
     let mut start = begun.elapsed();
     let full = format!("{}/{}", loader.backend().full_name(), session.precision().name());
     drop(session);
     if matches!(origin, Origin::Built { .. }) {
         let begun = Instant::now();
-        let again = loader.session(at, plan.threads, tell)?;
+        let again = loader.session(at, plan.share(), tell)?;
         start = begun.elapsed();
         (golden, checking) = (again.golden, again.checking);
         if !matches!(again.origin, Origin::Found { .. }) {

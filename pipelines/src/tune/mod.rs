@@ -47,6 +47,7 @@ use crate::{
     load,
     loader::{Loader, Stock},
     models::{self, OnDisk},
+    plan::Share,
 };
 
 /// Runs of each candidate that are usually timed.
@@ -89,8 +90,8 @@ pub fn tune(
     for (at, model) in models.iter().enumerate() {
         let nothing = Recorded::default();
         let recorded = recorded.get(at).unwrap_or(&nothing);
-        let threads = threads_of(file, at, &plan);
-        let job = Job { file, at, model, stock: &stock, recorded, threads, cache: &cache };
+        let share = share_of(file, at, &plan);
+        let job = Job { file, at, model, stock: &stock, recorded, share, cache: &cache };
         let name = &file.models[at].name;
         measured
             .push(job.measure(&there, reference, rounds, tell).map_err(|e| e.at(format!("model {name:?}")))?);
@@ -129,10 +130,10 @@ fn engine_options(options: &EngineOptions) -> String {
     format!("{options:?}")
 }
 
-/// Threads inside a run of model `at`: those of the first stage that runs it.
-fn threads_of(file: &PipelineFile, at: usize, plan: &Plan) -> usize {
+/// What a session of model `at` gets: as in the first stage that runs it.
+fn share_of(file: &PipelineFile, at: usize, plan: &Plan) -> Share {
     let stage = file.stages.iter().find(|s| s.model == Some(at));
-    stage.map_or(plan.threads, |stage| load::crew(stage, plan).1)
+    stage.map_or(plan.share(), |stage| load::crew(stage, plan).1)
 }
 
 /// An engine, and how it was asked for.
@@ -168,7 +169,7 @@ struct Job<'a> {
     model: &'a OnDisk,
     stock: &'a Arc<Stock>,
     recorded: &'a Recorded,
-    threads: usize,
+    share: Share,
     cache: &'a Path,
 }
 
@@ -190,7 +191,7 @@ impl Job<'_> {
             sha256: self.model.sha256.clone(),
             runs: self.recorded.runs,
             judged: held_back.len(),
-            threads: self.threads,
+            threads: self.share.threads,
             candidates: Vec::new(),
         };
         let Some(first) = held_back.first() else { return Ok(measured) };
@@ -210,10 +211,10 @@ impl Job<'_> {
                     })?,
                 };
                 let on_disk = model.as_ref().ok().filter(|_| rung.has_file).map(|m| made.relative(m));
-                let (at, threads) = (self.at, self.threads);
+                let (at, share) = (self.at, self.share);
                 let load = move || {
                     let model = OnDisk { precision: Some(rung.told), ..model? };
-                    let opened = engine.session_of(at, &model, threads, &mut |_| {});
+                    let opened = engine.session_of(at, &model, share, &mut |_| {});
                     opened.map(|opened| opened.session).map_err(|e| e.to_string())
                 };
                 attempts.push(measure::Attempt {
@@ -229,7 +230,7 @@ impl Job<'_> {
         let working_set = self.model.contract.working_set.unwrap_or(0) * pixels as u64;
         let fp32 = OnDisk { precision: Some(Precision::Fp32), ..self.model.clone() };
         let own = Loader::new(reference, self.stock.clone(), false, &mut |_| {})?;
-        let mut session = own.session_of(self.at, &fp32, self.threads, &mut |_| {})?.session;
+        let mut session = own.session_of(self.at, &fp32, self.share, &mut |_| {})?.session;
         let beside = measure::Reference::new(&mut *session, &self.model.contract, &held_back)?;
         drop(session);
         let mut say = |engine: &str, precision: &str| tell(Step::Measuring(name, engine, precision));

@@ -99,11 +99,26 @@ pub enum ModelSource<'a> {
     Path(&'a Path),
 }
 
+/// Who else computes on the cores of a session's threads. Only who planned the threads knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cores {
+    /// Others at any time: a thread that has nothing to do sleeps, so that its core is theirs.
+    #[default]
+    Shared,
+    /// Others between two runs, such as the models of further stages: a thread that has done its part of a layer spins
+    /// until the next layer, which spares waking it, and sleeps when the run is over.
+    InTurn,
+    /// Nobody: its threads spin for some time after a run too, so that the next finds them awake.
+    Own,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// Threads inside one run; `None` leaves the engine's default.
+    /// Threads inside one run; `None` leaves them, and whether they spin, to the engine.
     pub threads: Option<usize>,
+    /// Who else computes on the cores of those threads.
+    pub cores: Cores,
     /// Shapes of the inputs, if the session will never see others. An engine that plans per shape then plans at load
     /// and keeps nothing to plan again from, which halves the memory of a model with open extents.
     pub shapes: Option<Vec<Vec<usize>>>,
