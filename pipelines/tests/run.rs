@@ -31,6 +31,12 @@ fn grey(folder: &Path, name: &str, width: u32, height: u32) -> PathBuf {
     path
 }
 
+/// What is said of a camera that is not there, and what a build says that reads none.
+const NO_CAMERA: &str = match cfg!(all(feature = "v4l", target_os = "linux")) {
+    true => "v4l2:/dev/video999: No such file",
+    false => "v4l2:/dev/video999: cameras by V4L2 are not in this build",
+};
+
 #[test]
 fn a_truncated_picture_a_tiny_one_and_a_huge_one_among_good_ones() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,6 +85,8 @@ fn sources_that_are_none_and_models_that_do_not_fit_are_named() {
         ("rtsp://admin:secret@127.0.0.1:1/cam", 1, "rtsp://127.0.0.1:1/cam: Unable to connect"),
         ("rtsp://admin:secret@127.0.0.1:1/cam#stal=1", 2, "behind # are transport="),
         ("rtsps://admin:secret@camera/1", 1, "not in this build"),
+        ("v4l2:/dev/video999?sise=640x480", 2, "did you mean \"size\"?"),
+        ("v4l2:/dev/video999", 1, NO_CAMERA),
     ] {
         let run = tapetum(&["run", &pipeline(), "--source", source, "--out", &out]).output().unwrap();
         let error = String::from_utf8_lossy(&run.stderr);

@@ -16,6 +16,7 @@ pub mod finding;
 mod frame;
 mod image;
 pub mod latency;
+pub mod pixels;
 pub mod preprocess;
 pub mod quality;
 pub mod seed;

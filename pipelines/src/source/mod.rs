@@ -14,6 +14,7 @@ mod spec;
 pub mod stamps;
 pub mod supervised;
 pub mod synthetic;
+pub mod v4l;
 pub mod video;
 
 use tapetum_runtime::{Error, Frame, Result};
@@ -52,6 +53,16 @@ pub trait Source: Send {
     /// [`Source::keep_packets`].
     fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
         let _ = take;
+    }
+
+    /// Faults of the driver's frame counter so far.
+    fn sequence(&self) -> SequenceFaults {
+        SequenceFaults::default()
+    }
+
+    /// What opening it came to that people should know, a line each: what was chosen, and what was asked for and not given.
+    fn remarks(&self) -> &[String] {
+        &[]
     }
 }
 
@@ -124,6 +135,17 @@ impl std::ops::AddAssign for StampFaults {
     }
 }
 
+/// What a driver's frame counter did other than count; a number each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceFaults {
+    /// Frames that it left out; they are gaps in [`Frame::seq`].
+    pub skipped: u64,
+    /// Frames with the number of the one before.
+    pub repeated: u64,
+    /// Times that it went back or leapt, as when it began anew.
+    pub restarted: u64,
+}
+
 /// A kind of source.
 pub struct SourceKind {
     /// For people: what to write, for example `synthetic:eye`.
@@ -139,17 +161,18 @@ pub type Opened = Result<Box<dyn Source>>;
 pub static SOURCES: &[SourceKind] = &[
     SourceKind { usage: synthetic::USAGE, open: synthetic::open },
     SourceKind { usage: rtsp::USAGE, open: rtsp::open },
+    SourceKind { usage: v4l::USAGE, open: v4l::open },
     SourceKind { usage: looped::USAGE, open: looped::open },
-    SourceKind { usage: "v4l2:…: not in this build yet", open: camera },
+    SourceKind { usage: "rtsps://…, http://…: not in this build", open: camera },
     SourceKind { usage: video::USAGE, open: video::open },
     SourceKind { usage: images::USAGE, open: images::open },
 ];
 
 /// Refuses cameras by name, without repeating what may hold a password.
 fn camera(spec: &str) -> Option<Opened> {
-    let kind = ["rtsps:", "http:", "https:", "v4l2:", "/dev/video"].iter().find(|k| spec.starts_with(**k))?;
+    let kind = ["rtsps:", "http:", "https:"].iter().find(|k| spec.starts_with(**k))?;
     let what = format!(
-        "a source of the kind {kind}… is not in this build; there are rtsp://, files, images, loop: and synthetic:"
+        "a source of the kind {kind}… is not in this build; there are rtsp://, v4l2:, files, images, loop: and synthetic:"
     );
     Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))
 }

@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     let sinks = play::sinks(&names, &args.out, &mut pipeline)?;
     if !args.json {
         print!("{}", play::describe(&pipeline, &info));
+        source.remarks().iter().for_each(|remark| println!("  camera: {remark}"));
     }
     let outcome = play::play(&pipeline, source, sinks, args.json)?;
     if args.json {
