@@ -50,6 +50,7 @@ fn probe() -> Result<String> {
                     return Err(Error::bad_input("more frames that cannot be read than that can"));
                 }
             }
+            Next::Idle => {}
             Next::End => break,
         }
     }
