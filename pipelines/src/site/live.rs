@@ -28,7 +28,7 @@ pub struct LiveMask {
     pub stage: String,
     /// What the classes are called, from class 0, the background, on.
     pub labels: Vec<String>,
-    /// A grey or palette PNG of the frame's size whose samples are class indices.
+    /// An 8-bit grey PNG of the frame's size whose samples are class indices.
     pub png: Vec<u8>,
 }
 

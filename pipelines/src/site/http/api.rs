@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::{Path, RawQuery, State, rejection::PathRejection},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -47,6 +47,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/media/{*path}", get(media))
         .route("/api/v1/live", get(live::live))
         .route("/api/v1/reload", post(reload))
+        .route("/api/v1/session", get(session))
         .route("/api/v1/openapi.json", get(openapi))
         .merge(page::routes())
         .fallback(async || {
@@ -156,6 +157,12 @@ async fn reload(State(shared): Ours) -> Answer {
     ask(&shared, |site| site.reload()).await??;
     let answer = json!({ "status": "accepted", "see": "config in /api/v1/status" });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// Whether the browser has shown the token and may sign out.
+async fn session(State(shared): Ours, headers: HeaderMap) -> Response {
+    let known = guard::session(&headers).is_some_and(|session| shared.door.knows(session));
+    Json(json!({ "signed_in": known })).into_response()
 }
 
 async fn openapi() -> Response {

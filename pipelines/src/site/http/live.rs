@@ -28,7 +28,7 @@ use serde_json::json;
 use tokio::{
     sync::watch::Receiver,
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -42,6 +42,8 @@ use crate::site::live::LiveFrame;
 const MESSAGE: usize = 16 * 1024;
 /// A page that says nothing for so long is gone. Browsers let hidden pages speak once a minute.
 const SILENCE: Duration = Duration::from_secs(90);
+/// Until a camera that was taken out is looked for again.
+const GONE: Duration = Duration::from_millis(250);
 /// Cameras that one page looks at.
 const CAMERAS: usize = 256;
 
@@ -77,9 +79,12 @@ enum Look {
 
 type Frames = Receiver<Option<Arc<LiveFrame>>>;
 
+/// What waits for frames; without receiver when its camera was taken out.
+type Waiting = JoinSet<(String, Option<Frames>)>;
+
 async fn converse(mut socket: WebSocket, shared: Arc<Shared>) {
     let mut looks: BTreeMap<String, Look> = BTreeMap::new();
-    let mut waiting: JoinSet<(String, Frames)> = JoinSet::new();
+    let mut waiting: Waiting = JoinSet::new();
     let mut stop = shared.stop.clone();
     let mut heard = Instant::now();
     let bye = loop {
@@ -113,13 +118,24 @@ async fn converse(mut socket: WebSocket, shared: Arc<Shared>) {
             }
             Some(done) = waiting.join_next() => {
                 // Not one that was given up, nor one whose camera was taken out.
-                let Ok((name, mut frames)) = done else { continue };
+                let Ok((name, frames)) = done else { continue };
                 let Some(look) = looks.get_mut(&name) else { continue };
-                let frame = frames.borrow_and_update().clone();
-                *look = Look::Idle(frames);
-                match frame {
-                    Some(frame) => socket.send(Message::Binary(message(&name, &frame).into())).await,
-                    None => Ok(()),
+                match frames {
+                    Some(mut frames) => {
+                        let frame = frames.borrow_and_update().clone();
+                        *look = Look::Idle(frames);
+                        match frame {
+                            Some(frame) => socket.send(Message::Binary(message(&name, &frame).into())).await,
+                            None => Ok(()),
+                        }
+                    }
+                    None => {
+                        // Another may have come in its place.
+                        looks.remove(&name);
+                        watch_too(&mut looks, name.clone(), &shared);
+                        next(&mut looks, &mut waiting, name);
+                        Ok(())
+                    }
                 }
             }
             () = sleep_until(heard + SILENCE) => break Some((1001, "nothing was heard")),
@@ -145,25 +161,30 @@ fn watch(looks: &mut BTreeMap<String, Look>, names: Vec<String>, shared: &Shared
         stays
     });
     for name in names {
-        if !looks.contains_key(&name)
-            && let Some(live) = shared.site.live(&name)
-        {
-            looks.insert(name, Look::Idle(live.watch()));
-        }
+        watch_too(looks, name, shared);
     }
 }
 
-fn next(looks: &mut BTreeMap<String, Look>, waiting: &mut JoinSet<(String, Frames)>, name: String) {
+fn watch_too(looks: &mut BTreeMap<String, Look>, name: String, shared: &Shared) {
+    if !looks.contains_key(&name)
+        && let Some(live) = shared.site.live(&name)
+    {
+        looks.insert(name, Look::Idle(live.watch()));
+    }
+}
+
+fn next(looks: &mut BTreeMap<String, Look>, waiting: &mut Waiting, name: String) {
     let Some(Look::Idle(frames)) = looks.get(&name) else { return };
     let mut frames = frames.clone();
     let task = {
         let name = name.clone();
         waiting.spawn(async move {
-            if frames.changed().await.is_err() {
-                // The camera was taken out; another of the same name is found by the next `watch`.
-                std::future::pending::<()>().await;
+            let stays = frames.changed().await.is_ok();
+            if !stays {
+                // While a configuration is exchanged, not asked for over and over.
+                sleep(GONE).await;
             }
-            (name, frames)
+            (name, stays.then_some(frames))
         })
     };
     looks.insert(name, Look::Waiting(task));

@@ -323,7 +323,7 @@ impl Families<'_> {
             let mut before = 0;
             let up_to = histogram.counts_up_to(&limits);
             let ends = limits.iter().map(Duration::as_secs_f64).zip(up_to);
-            let ends = ends.chain([(f64::MAX, histogram.count())]);
+            let ends = ends.chain([(f64::INFINITY, histogram.count())]);
             let buckets: Vec<(f64, u64)> =
                 ends.map(|(end, n)| (end, n - std::mem::replace(&mut before, n))).collect();
             let mut metric = family.encode_family(&labels)?;
