@@ -23,6 +23,18 @@ use super::{
     wire::request,
 };
 
+/// A ChromeDriver and its port; `None` where it ended at once.
+fn driver() -> std::io::Result<Option<(Child, u16)>> {
+    let mut driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn()?;
+    for line in BufReader::new(driver.stdout.take().unwrap()).lines() {
+        if let Some(rest) = line?.split("successfully on port ").nth(1) {
+            return Ok(Some((driver, rest.trim_end_matches('.').parse().unwrap())));
+        }
+    }
+    driver.wait()?;
+    Ok(None)
+}
+
 /// A browser. Ends when it is dropped.
 struct Chromium {
     driver: Child,
@@ -34,9 +46,9 @@ struct Chromium {
 impl Chromium {
     /// `None`, said by name, where ChromeDriver is not there; a failure where `TAPETUM_REQUIRE` names it.
     fn start(what: &str, phone: bool) -> Option<Self> {
-        let driver = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
-        let mut driver = match driver {
-            Ok(driver) => driver,
+        // Another program may take the port that it chose before it binds it: then it ends, and is started again.
+        let started = (0..5).find_map(|_| match driver() {
+            Ok(started) => started.map(Some),
             Err(e) => {
                 let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
                 assert!(
@@ -45,16 +57,10 @@ impl Chromium {
                 );
                 let line = format!("not run here: {what} with Chromium (chromedriver), which is not there\n");
                 std::io::stderr().write_all(line.as_bytes()).unwrap();
-                return None;
+                Some(None)
             }
-        };
-        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = said.next().unwrap().unwrap();
-            if let Some(rest) = line.split("successfully on port ").nth(1) {
-                break rest.trim_end_matches('.').parse().unwrap();
-            }
-        };
+        });
+        let (driver, port) = started.expect("chromedriver starts")?;
         let profile = tempfile::tempdir().unwrap();
         let data = format!("--user-data-dir={}", profile.path().display());
         let mut options = json!({ "args": [
@@ -195,7 +201,7 @@ fn picture_and_box_belong_together(browser: &Chromium) -> u64 {
          const pixel = (x, y) => [...context.getImageData(x, y, 1, 1).data];
          const row = context.getImageData(0, 200, canvas.width, 1).data;
          const ink = [];
-         for (let x = 0; x < canvas.width; x++) if (row[4 * x] === 240 && row[4 * x + 1] === 228 && row[4 * x + 2] === 66) ink.push(x);
+         for (let x = 0; x < canvas.width; x++) if (row[4 * x] - row[4 * x + 2] > 50) ink.push(x);
          const scale = Math.max(canvas.width / canvas.clientWidth, 0.5);
          return {{ seq: Number(canvas.dataset.seq), size: [canvas.width, canvas.height], grey: pixel(30, 320), road: pixel(600, 330),
                    left: ink[0], right: ink[ink.length - 1], ink: ink.length, scale }}"
@@ -211,7 +217,7 @@ fn picture_and_box_belong_together(browser: &Chromium) -> u64 {
         near(number("left"), left - scale, 1.5) && near(number("right"), left + 79.0 + scale, 1.5),
         "{seen}"
     );
-    assert!(number("ink") <= 4.0 * scale + 2.0, "two lines and nothing else: {seen}");
+    assert!(number("ink") <= 4.0 * scale + 4.0, "two lines and nothing else: {seen}");
     let road = |base: f64| base * 140.0 / 255.0 + f64::from(made::grey(seq)) * 115.0 / 255.0;
     for (channel, base) in [86.0, 180.0, 233.0].into_iter().enumerate() {
         assert!(near(seen["road"][channel].as_f64().unwrap(), road(base), 4.0), "{seen}");
@@ -227,9 +233,14 @@ fn the_wall_shows_boxes_on_their_own_frames_and_says_what_is_wrong() {
     let feed = Feed::of(&made);
     browser.open(&format!("http://{address}/"));
     browser.until(&format!("{GATE}?.dataset.seq"));
-    let mut seen: Vec<u64> = (0..40).map(|_| picture_and_box_belong_together(&browser)).collect();
-    seen.dedup();
-    assert!(seen.len() >= 10 && seen.is_sorted(), "pictures go on: {seen:?}");
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut seen = vec![picture_and_box_belong_together(&browser)];
+    while seen.len() < 15 {
+        assert!(Instant::now() < until, "pictures go on: {seen:?}");
+        seen.push(picture_and_box_belong_together(&browser));
+        seen.dedup();
+    }
+    assert!(seen.is_sorted(), "{seen:?}");
     let yard = browser
         .run("const t = document.querySelector('[data-camera=yard]'); return [t.dataset.state, t.innerText]");
     let words = yard[1].as_str().unwrap();
@@ -304,7 +315,7 @@ fn keys_alone_reach_everything() {
         "1,000 captured",
         "6 stale",
         "2 detect",
-        "3 reconnects",
+        "reconnects: 3",
     ] {
         assert!(told.as_str().unwrap().contains(part), "{part}: {told}");
     }

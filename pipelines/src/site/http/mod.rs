@@ -13,7 +13,7 @@
 mod api;
 mod door;
 mod guard;
-pub mod host;
+mod host;
 mod live;
 mod media;
 mod metrics;

@@ -1,7 +1,7 @@
 // A message with one frame, and how it is drawn: picture and findings of the very same frame.
 
-// Okabe and Ito's colours, which colour-blind people can tell apart; light ones first, as they lie on dark plates.
-const COLOURS = ["#56b4e9", "#f0e442", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#0072b2"];
+// Okabe and Ito's colours, which colour-blind people can tell apart, without the blue that is too dark for letters on dark plates.
+const COLOURS = ["#56b4e9", "#f0e442", "#d55e00", "#009e73", "#cc79a7", "#e69f00"];
 const known = new Map();
 
 export function colour(label) {

@@ -3,10 +3,11 @@
 import { count, h, ms, reasons, seconds, state, time, verdict } from "./words.js";
 
 function table(title, heads, rows) {
-  const cell = (tag, [kind, content]) => h(tag, { class: kind || null, scope: tag === "th" ? "col" : null }, content);
+  // Each cell knows its head: on a phone a row becomes a card.
+  const cell = (content, [kind, head]) => h("td", { class: kind, "data-head": head }, h("div", {}, content));
   return h("div", { class: "scroll" }, h("table", {}, h("caption", {}, title),
-    h("thead", {}, h("tr", {}, heads.map((head) => cell("th", head)))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((content, at) => cell("td", [heads[at][0], content])))))));
+    h("thead", {}, h("tr", {}, heads.map(([kind, head]) => h("th", { class: kind, scope: "col" }, head)))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((content, at) => cell(content, heads[at])))))));
 }
 
 function list(pairs) {
@@ -34,7 +35,7 @@ export function camera(one) {
       ["Frames", `${count(frames.captured)} captured, ${count(frames.delivered)} delivered, ${count(frames.in_flight)} in flight`],
       ["Dropped", reasons(frames.dropped)],
       ["Failed", reasons(frames.failed)],
-      ["Lost and found", `${count(one.reconnects)} reconnects, ${count(one.stalls)} stalls, ${seconds(one.downtime_s)} without frames`],
+      ["Lost and found", `reconnects: ${count(one.reconnects)}, stalls: ${count(one.stalls)}, without frames: ${seconds(one.downtime_s)}`],
       ["Events", `${count(one.events[0])} now, ${count(one.events[1])} since the start`],
       ["Digest", one.digest.slice(0, 16)],
     ]),
