@@ -91,8 +91,10 @@ async fn admit(shared: &Shared, request: Request) -> Result<Request, Response> {
     if acts || headers.contains_key(header::UPGRADE) {
         from_here(headers, host).map_err(|why| refuse(StatusCode::FORBIDDEN, why))?;
     }
-    if !OPEN.contains(&request.uri().path()) {
-        enter(shared, &request)?;
+    if !OPEN.contains(&request.uri().path())
+        && let Some(refusal) = refusal(shared, &request)
+    {
+        return Err(refusal);
     }
     whole_body(request).await
 }
@@ -112,13 +114,14 @@ fn from_here(headers: &HeaderMap, host: &str) -> Result<(), &'static str> {
     }
 }
 
-fn enter(shared: &Shared, request: &Request) -> Result<(), Response> {
+/// The refusal, if there is one.
+fn refusal(shared: &Shared, request: &Request) -> Option<Response> {
     if shared.door.open() {
-        return Ok(());
+        return None;
     }
     let headers = request.headers();
     if session(headers).is_some_and(|session| shared.door.knows(session)) {
-        return Ok(());
+        return None;
     }
     let token = one(headers, header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -126,17 +129,17 @@ fn enter(shared: &Shared, request: &Request) -> Result<(), Response> {
     });
     if let Some(token) = token {
         match shared.door.shown(token, peer(request)) {
-            Answer::Right => return Ok(()),
-            Answer::TooMany(wait) => return Err(too_many(wait)),
+            Answer::Right => return None,
+            Answer::TooMany(wait) => return Some(too_many(wait)),
             Answer::Wrong => {}
         }
     } else if request.uri().path() == "/" && *request.method() == Method::GET {
-        return Err(Redirect::to("/login").into_response());
+        return Some(Redirect::to("/login").into_response());
     }
     let mut answer = Problem::new(StatusCode::UNAUTHORIZED, "this needs the site's token").into_response();
     let scheme = HeaderValue::from_static("Bearer realm=\"tapetum\"");
     answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-    Err(answer)
+    Some(answer)
 }
 
 /// The session that a browser says it has.

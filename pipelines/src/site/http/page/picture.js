@@ -32,14 +32,19 @@ export async function draw(canvas, frame) {
   })));
   const picture = parts.find((part) => part.kind === "jpeg").image;
   const [width, height] = frame.size;
-  if (canvas.width !== width || canvas.height !== height) {
-    canvas.width = width;
-    canvas.height = height;
+  // A small picture shown large gets more pixels, so that lines and letters stay sharp.
+  const fine = Math.min(3, Math.max(1, Math.ceil((canvas.clientWidth * devicePixelRatio) / width)));
+  if (canvas.width !== width * fine || canvas.height !== height * fine) {
+    canvas.width = width * fine;
+    canvas.height = height * fine;
   }
   const context = canvas.getContext("2d");
+  // From here on, coordinates are the frame's.
+  context.setTransform(fine, 0, 0, fine, 0, 0);
+  context.imageSmoothingEnabled = true;
   context.drawImage(picture, 0, 0, width, height);
   // Pixels of the frame per pixel of the page: lines and letters are as large as the eye needs them.
-  const scale = Math.max(width / (canvas.clientWidth || width), 0.5);
+  const scale = Math.max(width / (canvas.clientWidth || width), 0.25);
   const plates = [];
   for (const part of parts.filter((part) => part.kind === "mask")) plates.push(...mask(context, part, width, height));
   const found = Object.entries(frame.result?.findings ?? {});
@@ -82,6 +87,7 @@ function mask(context, part, width, height) {
     pixels.data[at + 3] = 140;
   }
   ink.putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = false;
   context.drawImage(sheet, 0, 0);
   return [...seen.keys()].sort((a, b) => a - b).map((c) => [colour(names(c)), `■ ${part.stage}: ${names(c)}`]);
 }
