@@ -89,6 +89,7 @@ impl EngineArgs {
             queue: self.queue,
             cache: None,
             recorders: Vec::new(),
+            hub: None,
         }
     }
 }
