@@ -7,8 +7,9 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../pipelines/src/site/http/host.rs"]
 mod host;
 
-fuzz_target!(|text: (&str, &str)| {
-    let (a, b) = text;
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let (a, b) = text.split_once('\n').unwrap_or((text, "localhost:8740"));
     if let Some((name, _)) = host::authority(a) {
         assert!(host::is_name(name), "{a:?}: {name:?}");
         assert!(!name.contains(['/', '@', ' ', '\r', '\n']), "{a:?}: {name:?}");
