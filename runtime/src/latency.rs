@@ -66,6 +66,18 @@ impl Histogram {
         Some(Duration::from_micros(upper_edge(at)).min(self.max))
     }
 
+    /// For each of `limits`, which rise: how many durations did not exceed it. One that exceeds it by less than a 64th may be counted.
+    pub fn counts_up_to(&self, limits: &[Duration]) -> Vec<u64> {
+        let (mut seen, mut from) = (0, 0);
+        let up_to = |limit: &Duration| {
+            let end = (bucket(*limit) + 1).max(from);
+            seen += self.counts[from..end].iter().sum::<u64>();
+            from = end;
+            seen
+        };
+        limits.iter().map(up_to).collect()
+    }
+
     /// Adds everything that `other` recorded.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
@@ -117,6 +129,20 @@ mod tests {
         }
         assert_eq!(h.max(), Duration::from_secs(1));
         assert_eq!(h.count(), 1000);
+    }
+
+    #[test]
+    fn counts_up_to_limits_are_those_of_the_durations_themselves() {
+        let mut h = Histogram::default();
+        (1..=1000).for_each(|ms| h.record(Duration::from_millis(ms)));
+        let limits = [0, 1, 50, 50, 999, 1000, 5000].map(Duration::from_millis);
+        for (limit, count) in limits.iter().zip(h.counts_up_to(&limits)) {
+            let ms = limit.as_millis() as u64;
+            assert!((ms.min(1000)..=(ms + ms / 64).min(1000)).contains(&count), "{ms} ms: {count}");
+        }
+        h.record(Duration::from_secs(1 << 40));
+        assert_eq!(h.counts_up_to(&[Duration::from_secs(3600)]), [1000]);
+        assert_eq!(h.counts_up_to(&[Duration::MAX]), [1001]);
     }
 
     #[test]

@@ -15,8 +15,21 @@ pub struct LiveFrame {
     pub size: (usize, usize),
     /// The picture that the findings were made on, as JPEG.
     pub jpeg: Vec<u8>,
+    /// Pixels by class, one per stage that segmented something.
+    pub masks: Vec<LiveMask>,
     /// The frame's line of `results.jsonl`, without the line feed.
     pub result: Vec<u8>,
+}
+
+/// What one stage segmented on a frame.
+#[derive(Debug)]
+pub struct LiveMask {
+    /// As in the pipeline file.
+    pub stage: String,
+    /// What the classes are called, from class 0, the background, on.
+    pub labels: Vec<String>,
+    /// An 8-bit grey PNG of the frame's size whose samples are class indices.
+    pub png: Vec<u8>,
 }
 
 /// Where a camera lays its newest frame. Nothing is encoded while nobody looks.

@@ -3,9 +3,11 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`message`] | what leaves the site: events, results, states of cameras |
+//! | [`http`] | health, metrics, the API and the live page |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
 //! | [`status`] | what health, metrics and the page are made of |
 
+pub mod http;
 pub mod live;
 pub mod message;
 pub mod status;
