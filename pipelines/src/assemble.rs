@@ -18,6 +18,7 @@ use crate::{
     config::{Choice, PipelineFile, PrecisionChoice, StageSpec},
     engine_cache::Event,
     flow::{Lane, Policy},
+    hub::Hub,
     load::{self, Loaded, Ran},
     loader::{Loader, Stock},
     models::{self, OnDisk},
@@ -44,6 +45,8 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// By model, what is told of its inputs; none outside of calibration.
     pub recorders: Vec<Arc<Recorder>>,
+    /// Shares the models with the other pipelines that are loaded through it; each has its own if `None`.
+    pub hub: Option<Arc<Hub>>,
 }
 
 impl Options {
@@ -198,7 +201,16 @@ impl<'a> Assembly<'a, '_> {
         let stock = Stock::new(self.file, models.to_vec(), self.options.cache.as_deref());
         let loader = Loader::new(engine, stock.clone(), false, tell)?;
         let recorders = &self.options.recorders;
-        let loaded = load::load(self.file, &loader, others, &stock, &self.plan, recorders, tell)?;
+        let loaded = load::load(
+            self.file,
+            &loader,
+            others,
+            &stock,
+            &self.plan,
+            self.options.hub.as_ref(),
+            recorders,
+            tell,
+        )?;
         self.finish(engine, models, loaded)
     }
 

@@ -13,6 +13,7 @@ pub mod engine_cache;
 pub mod engine_fault;
 pub mod executor;
 pub mod flow;
+pub mod hub;
 mod item;
 mod load;
 mod loader;

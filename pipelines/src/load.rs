@@ -2,12 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use tapetum_runtime::{Error, Result, backend::Backend};
+use tapetum_runtime::{
+    Error, Result,
+    backend::{Backend, Session},
+};
 
 use crate::{
     assemble::Progress,
     config::{PipelineFile, StageSpec},
     engine_cache::{Opened, Origin},
+    hub::{Hub, Key, Made, Make},
     loader::{Loader, Stock},
     models::shown_precision,
     plan::Plan,
@@ -34,14 +38,16 @@ pub(crate) struct Ran {
     pub origin: Origin,
 }
 
-/// Loads and checks what every instance of every stage needs, on `loader`'s engine; `others` stand by. `recorders`: by
-/// model, told of every input.
+/// Loads and checks what every instance of every stage needs, on `loader`'s engine; `others` stand by. With a `hub`, models
+/// are shared with the other pipelines that load through it. `recorders`: by model, told of every input.
+#[expect(clippy::too_many_arguments, reason = "one call, each of another kind")]
 pub(crate) fn load<'a>(
     file: &'a PipelineFile,
     loader: &Loader,
     others: &[&'static dyn Backend],
     stock: &Arc<Stock>,
     plan: &Plan,
+    hub: Option<&Arc<Hub>>,
     recorders: &[Arc<Recorder>],
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Loaded<'a>> {
@@ -56,27 +62,16 @@ pub(crate) fn load<'a>(
             let net = match spec.model.zip(post.clone()) {
                 None => None,
                 Some((at, post)) => {
-                    let Opened { session, origin, .. } = loader.session(at, threads, tell).map_err(place)?;
-                    ran[at].get_or_insert_with(|| Ran {
-                        nodes: session.placement().to_vec(),
-                        precision: shown_precision(stock.model(at).made_in(), session.precision()),
-                        origin,
-                    });
+                    let threads = hub.map_or(threads, |hub| hub.limits().threads);
+                    let model = Model { backend: loader.backend(), others, stock, at, threads };
+                    let (engine, how) = match hub {
+                        None => model.own(loader, post, tell),
+                        Some(hub) => hub.join(model.key(), model.again(), post),
+                    }
+                    .map_err(place)?;
+                    ran[at].get_or_insert(how);
                     let reads = spec.kind.reads;
                     let contract = &stock.model(at).contract;
-                    let again = stock.clone();
-                    let supply = Supply {
-                        proves: contract.golden.is_some(),
-                        load: Box::new(move |backend| {
-                            let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
-                            Ok(loader.session(at, threads, &mut |_| {})?.session)
-                        }),
-                        engine: loader.backend(),
-                        others: others.to_vec(),
-                        made_in: stock.model(at).made_in(),
-                        batch,
-                    };
-                    let engine = Engine::supplied(session, supply, post);
                     let mut net = Net::new(engine, contract, |o| reads(&o.kind)).map_err(place)?;
                     if let Some(recorder) = recorders.get(at) {
                         net.record(Arc::clone(recorder));
@@ -89,6 +84,77 @@ pub(crate) fn load<'a>(
         stages.push(runners);
     }
     Ok(Loaded { stages, ran })
+}
+
+/// A model that is to be loaded.
+struct Model<'m> {
+    backend: &'static dyn Backend,
+    others: &'m [&'static dyn Backend],
+    stock: &'m Arc<Stock>,
+    at: usize,
+    threads: usize,
+}
+
+impl Model<'_> {
+    /// On a session that nobody else runs.
+    fn own(
+        &self,
+        loader: &Loader,
+        post: Arc<Post>,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(Engine, Ran)> {
+        let Opened { session, origin, .. } = loader.session(self.at, self.threads, tell)?;
+        let ran = ran(self.stock, self.at, &*session, origin);
+        Ok((Engine::supplied(session, self.supply(), post), ran))
+    }
+
+    /// What it may be loaded from again.
+    fn supply(&self) -> Supply {
+        let (again, at, threads) = (self.stock.clone(), self.at, self.threads);
+        Supply {
+            proves: self.stock.model(at).contract.golden.is_some(),
+            load: Box::new(move |backend| {
+                let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
+                Ok(loader.session(at, threads, &mut |_| {})?.session)
+            }),
+            engine: self.backend,
+            others: self.others.to_vec(),
+            made_in: self.stock.model(at).made_in(),
+            batch,
+        }
+    }
+
+    /// Two models with equal keys may be one.
+    fn key(&self) -> Key {
+        let others: Vec<&str> = self.others.iter().map(|b| b.full_name()).collect();
+        Key {
+            sha256: self.stock.model(self.at).sha256.clone(),
+            engine: self.backend.full_name(),
+            told: format!("{} {others:?}", self.stock.told(self.at)),
+        }
+    }
+
+    /// Makes sessions of it from now on.
+    fn again(&self) -> Make {
+        let (backend, others, stock) = (self.backend, self.others.to_vec(), self.stock.clone());
+        let (at, threads) = (self.at, self.threads);
+        Box::new(move || {
+            let post = Post::new(0);
+            let model = Model { backend, others: &others, stock: &stock, at, threads };
+            let loader = Loader::new(backend, stock.clone(), false, &mut |_| {})?;
+            let (engine, ran) = model.own(&loader, post.clone(), &mut |_| {})?;
+            let network = stock.model(at).contract.network.name.clone();
+            Ok(Made { engine, post, ran, network })
+        })
+    }
+}
+
+fn ran(stock: &Stock, at: usize, session: &dyn Session, origin: Origin) -> Ran {
+    Ran {
+        nodes: session.placement().to_vec(),
+        precision: shown_precision(stock.model(at).made_in(), session.precision()),
+        origin,
+    }
 }
 
 /// Most regions in one run; tract plans for each batch size anew, so it gets one at a time.

@@ -55,6 +55,12 @@ impl Stock {
         &self.models[at].model
     }
 
+    /// All that an engine is told of model `at`, as text: equal texts, equal sessions.
+    pub fn told(&self, at: usize) -> String {
+        let Stocked { model, min_share, profile, .. } = &self.models[at];
+        format!("{:?} {min_share:?} {profile:?}", model.told(&self.options))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.models.len()

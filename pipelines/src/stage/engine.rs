@@ -90,6 +90,21 @@ impl Engine {
         self.session.as_ref()?.profile()
     }
 
+    /// As results state it, for example `ort:cpu/fp32`; empty if it is run as it is.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How many nodes of the model each provider got; see [`Session::placement`].
+    pub fn placement(&self) -> &[(String, usize)] {
+        self.session.as_ref().map_or(&[], |session| session.placement())
+    }
+
+    /// What it computes in.
+    pub fn precision(&self) -> Precision {
+        self.session.as_ref().map_or(Precision::Fp32, |session| session.precision())
+    }
+
     /// Most regions in one run.
     pub fn batch(&self) -> usize {
         self.batch
@@ -243,7 +258,8 @@ pub(crate) struct Post(Mutex<Slip>);
 
 /// What lies in a [`Post`].
 pub(crate) struct Slip {
-    stage: usize,
+    /// Index of the stage.
+    pub stage: usize,
     /// When the frame at hand was begun.
     pub now: Tick,
     /// Its number.
