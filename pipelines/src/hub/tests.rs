@@ -72,9 +72,8 @@ impl Site {
         let make: Make = Box::new(move || {
             count.fetch_add(1, Ordering::SeqCst);
             let rows = if open { None } else { Some(1) };
-            let port = |name: &str| {
-                vec![Port { name: name.into(), dtype: DType::F32, shape: vec![rows, Some(2)] }]
-            };
+            let port =
+                |name: &str| vec![Port { name: name.into(), dtype: DType::F32, shape: vec![rows, Some(2)] }];
             let session = Doubling {
                 ports: [port("x"), port("y")],
                 takes: Duration::from_millis(20),

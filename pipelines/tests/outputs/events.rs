@@ -111,8 +111,10 @@ fn ids_sort_by_time_and_a_clock_that_jumps_back_breaks_neither_order_nor_uniquen
     let ids = Ids::new().unwrap();
     let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
-    let made: Vec<_> =
-        [now, now + hour, now, now - hour, now + hour, now + hour * 2].iter().map(|time| ids.next(*time)).collect();
+    let made: Vec<_> = [now, now + hour, now, now - hour, now + hour, now + hour * 2]
+        .iter()
+        .map(|time| ids.next(*time))
+        .collect();
     assert!(made.is_sorted_by(|a, b| a < b), "{made:?}");
     assert!(made.iter().all(|id| id.len() == 26));
     assert_ne!(Ids::new().unwrap().next(now), Ids::new().unwrap().next(now));
@@ -126,7 +128,9 @@ fn every_mistake_of_the_table_is_told() {
     let table = reader.table(&root, "events", EventSpec::KEYS).unwrap();
     assert!(EventSpec::read(&mut reader, &table).is_none());
     let told = reader.finish().unwrap_err().to_string();
-    for part in [":2:13: min_score must be 0 to 1", ":3:14: min_frames must be 1 to 100", "mean \"end_after_s\""] {
+    for part in
+        [":2:13: min_score must be 0 to 1", ":3:14: min_frames must be 1 to 100", "mean \"end_after_s\""]
+    {
         assert!(told.contains(part), "{told}");
     }
 }

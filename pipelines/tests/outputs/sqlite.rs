@@ -39,7 +39,10 @@ fn events_are_kept_once_with_what_was_told_last_and_come_in_pages() {
     outputs[0].offer(&message(&one));
     (one.revision, one.phase, one.end, one.score) = (1, Phase::End, Some(one.start), 0.9);
     outputs[0].offer(&message(&one));
-    let (new, old) = (one.clone(), { (one.revision, one.score) = (0, 0.1); one });
+    let (new, old) = (one.clone(), {
+        (one.revision, one.score) = (0, 0.1);
+        one
+    });
     outputs[0].offer(&message(&old));
     assert!(outputs[0].flush(Duration::from_secs(10)));
     assert_eq!(all(dir.path(), 7), made.iter().chain([&new.id]).cloned().collect::<Vec<_>>());
@@ -48,7 +51,8 @@ fn events_are_kept_once_with_what_was_told_last_and_come_in_pages() {
     assert_eq!((found.revision, found.score, found.phase), (1, 0.9, Phase::End));
     let of_yard = EventQuery { camera: Some("yard".to_owned()), limit: 10, ..EventQuery::default() };
     assert_eq!(reader.events(&of_yard).unwrap().events.len(), 1);
-    let later = EventQuery { from: Some(new.start + Duration::from_secs(1)), limit: 10, ..EventQuery::default() };
+    let later =
+        EventQuery { from: Some(new.start + Duration::from_secs(1)), limit: 10, ..EventQuery::default() };
     assert!(reader.events(&later).unwrap().events.is_empty());
 }
 

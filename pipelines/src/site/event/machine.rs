@@ -163,8 +163,7 @@ impl EventMachine {
         self.tracks.iter_mut().for_each(|track| track.count = 0);
         for seen in seen {
             let wanted = self.spec.labels.is_empty() || self.spec.labels.iter().any(|l| l == seen.label);
-            // Also refuses what is no number.
-            if !wanted || !(seen.score >= self.spec.min_score) {
+            if !wanted || seen.score.is_nan() || seen.score < self.spec.min_score {
                 continue;
             }
             let at = match self.tracks.iter().position(|track| track.label == seen.label) {
