@@ -121,6 +121,20 @@ fn ids_sort_by_time_and_a_clock_that_jumps_back_breaks_neither_order_nor_uniquen
 }
 
 #[test]
+fn the_message_is_as_its_schema_says_and_reads_back_the_same() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../schema/event.schema.json")).unwrap();
+    let ids = Ids::new().unwrap();
+    for phase in [Phase::Start, Phase::Update, Phase::End] {
+        let mut event = super::event(&ids, 3, phase);
+        event.snapshot = (phase != Phase::Start).then(|| "gate/a.jpg".into());
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(super::schema::faults(&schema, &schema, &json, ""), Vec::<String>::new());
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}
+
+#[test]
 fn every_mistake_of_the_table_is_told() {
     let text = "[events]\nmin_score = 2.0\nmin_frames = 0\nend_after = 3\n";
     let mut reader = Reader::new(text, "site.toml");

@@ -3,6 +3,8 @@
 mod disk;
 mod events;
 mod mqtt;
+#[path = "../sinks/schema.rs"]
+mod schema;
 mod spool;
 mod sqlite;
 mod webhook;
