@@ -79,6 +79,7 @@ pub fn of_frames(contract: &InputContract, source: &mut dyn Source, most: usize)
     loop {
         match source.next(&mut frame)? {
             Next::End => break,
+            Next::Idle => {}
             Next::Unreadable(why) => {
                 unreadable += 1;
                 if unreadable == MOST_UNREADABLE {

@@ -22,7 +22,7 @@ use crate::{
     engine_fault::EngineFaults,
     flow::{Counts, Flow},
     sink::Sink,
-    source::{Next, Source, StampFaults},
+    source::{Losses, Next, Source, StampFaults},
 };
 
 /// Everything a run needs besides the pipeline.
@@ -83,6 +83,7 @@ pub fn run(pipeline: &Pipeline<'_>, run: Run<'_>) -> Outcome {
         engine_faults: std::mem::take(&mut delivery.engine_faults),
         end_to_end: std::mem::take(&mut delivery.end_to_end),
         stamps: captured.stamps,
+        losses: captured.losses,
         unreadable: captured.unreadable,
         break_up_time,
         cpu: Cpu {
@@ -126,6 +127,7 @@ fn wait<'a>(condition: &Condvar, guard: MutexGuard<'a, Flow>) -> MutexGuard<'a, 
 #[derive(Default)]
 struct Captured {
     stamps: StampFaults,
+    losses: Losses,
     /// Why the source was lost before its end.
     lost: Option<Error>,
     /// The first reasons why frames could not be read.
@@ -167,6 +169,7 @@ fn capture(shared: &Shared, mut source: Box<dyn Source>, clock: &dyn Clock, stop
                 }
                 shared.lock().unreadable(item);
             }
+            Ok(Ok(Next::Idle)) => shared.lock().give_back(item),
             Ok(Ok(Next::End)) => {
                 shared.lock().give_back(item);
                 break;
@@ -186,6 +189,7 @@ fn capture(shared: &Shared, mut source: Box<dyn Source>, clock: &dyn Clock, stop
     shared.work.notify_all();
     shared.ready.notify_all();
     captured.stamps = source.stamps();
+    captured.losses = source.losses();
     captured.cpu = cpu::thread().saturating_sub(in_source);
     captured
 }

@@ -17,6 +17,7 @@ pub mod hub;
 mod item;
 mod load;
 mod loader;
+pub mod matrix;
 mod models;
 mod plan;
 pub mod prepare;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tapetum_runtime::{
     Error, Result,
-    backend::{Backend, Session},
+    backend::{Backend, Cores, Session},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     hub::{Hub, Key, Made, Make},
     loader::{Loader, Stock},
     models::shown_precision,
-    plan::Plan,
+    plan::{Plan, Share},
     recorder::Recorder,
     runner::Runner,
     shapes::BATCH,
@@ -54,7 +54,7 @@ pub(crate) fn load<'a>(
     let mut ran = vec![None; stock.len()];
     let mut stages = Vec::new();
     for (index, spec) in file.stages.iter().enumerate() {
-        let (instances, threads) = crew(spec, plan);
+        let (instances, share) = crew(spec, plan);
         let mut runners = Vec::with_capacity(instances);
         for _ in 0..instances {
             let place = |e: Error| e.at(format!("stage {:?}", spec.name));
@@ -62,8 +62,10 @@ pub(crate) fn load<'a>(
             let net = match spec.model.zip(post.clone()) {
                 None => None,
                 Some((at, post)) => {
-                    let threads = hub.map_or(threads, |hub| hub.limits().threads);
-                    let model = Model { backend: loader.backend(), others, stock, at, threads };
+                    // Other pipelines' models run on the same cores.
+                    let share = hub
+                        .map_or(share, |hub| Share { threads: hub.limits().threads, cores: Cores::Shared });
+                    let model = Model { backend: loader.backend(), others, stock, at, share };
                     let (engine, how) = match hub {
                         None => model.own(loader, post, tell),
                         Some(hub) => hub.join(model.key(), model.again(), post),
@@ -92,7 +94,7 @@ struct Model<'m> {
     others: &'m [&'static dyn Backend],
     stock: &'m Arc<Stock>,
     at: usize,
-    threads: usize,
+    share: Share,
 }
 
 impl Model<'_> {
@@ -103,19 +105,19 @@ impl Model<'_> {
         post: Arc<Post>,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(Engine, Ran)> {
-        let Opened { session, origin, .. } = loader.session(self.at, self.threads, tell)?;
+        let Opened { session, origin, .. } = loader.session(self.at, self.share, tell)?;
         let ran = ran(self.stock, self.at, &*session, origin);
         Ok((Engine::supplied(session, self.supply(), post), ran))
     }
 
     /// What it may be loaded from again.
     fn supply(&self) -> Supply {
-        let (again, at, threads) = (self.stock.clone(), self.at, self.threads);
+        let (again, at, share) = (self.stock.clone(), self.at, self.share);
         Supply {
             proves: self.stock.model(at).contract.golden.is_some(),
             load: Box::new(move |backend| {
                 let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
-                Ok(loader.session(at, threads, &mut |_| {})?.session)
+                Ok(loader.session(at, share, &mut |_| {})?.session)
             }),
             engine: self.backend,
             others: self.others.to_vec(),
@@ -137,10 +139,10 @@ impl Model<'_> {
     /// Makes sessions of it from now on.
     fn again(&self) -> Make {
         let (backend, others, stock) = (self.backend, self.others.to_vec(), self.stock.clone());
-        let (at, threads) = (self.at, self.threads);
+        let (at, share) = (self.at, self.share);
         Box::new(move || {
             let post = Post::new(0);
-            let model = Model { backend, others: &others, stock: &stock, at, threads };
+            let model = Model { backend, others: &others, stock: &stock, at, share };
             let loader = Loader::new(backend, stock.clone(), false, &mut |_| {})?;
             let (engine, ran) = model.own(&loader, post.clone(), &mut |_| {})?;
             let network = stock.model(at).contract.network.name.clone();
@@ -162,9 +164,10 @@ fn batch(engine: &dyn Backend) -> usize {
     if engine.name() == "tract" { 1 } else { BATCH }
 }
 
-/// Instances of a stage, and threads inside a run of its model. A stage that only one worker may be in gets the threads
+/// Instances of a stage, and what each session of its model gets. A stage that only one worker may be in gets the threads
 /// of all.
-pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, usize) {
+pub(crate) fn crew(spec: &StageSpec, plan: &Plan) -> (usize, Share) {
     let ordered = spec.every > 1 || spec.plan.ordered();
-    if ordered { (1, plan.threads * plan.workers) } else { (plan.workers, plan.threads) }
+    let Share { threads, cores } = plan.share();
+    if ordered { (1, Share { threads: threads * plan.workers, cores }) } else { (plan.workers, plan.share()) }
 }

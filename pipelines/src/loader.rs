@@ -18,6 +18,7 @@ use crate::{
     config::PipelineFile,
     engine_cache::{self, Cache, Event, Key, Opened, Wanted},
     models::OnDisk,
+    plan::Share,
     prepare, shapes,
 };
 
@@ -143,10 +144,10 @@ impl Loader {
     pub fn session(
         &self,
         at: usize,
-        threads: usize,
+        share: Share,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Opened<Box<dyn Session>>> {
-        self.session_of(at, self.stock.model(at), threads, tell)
+        self.session_of(at, self.stock.model(at), share, tell)
     }
 
     /// As [`Loader::session`], of `model` in place of model `at`: the same in another format.
@@ -157,14 +158,14 @@ impl Loader {
         &self,
         at: usize,
         model: &OnDisk,
-        threads: usize,
+        share: Share,
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Opened<Box<dyn Session>>> {
         let name = &self.stock.models[at].name;
         let engine = self.backend.full_name();
         tell(Progress::Loading(name, engine));
         let place = |e: Error| e.at(format!("{} on {engine}", model.path.display()));
-        let options = self.options(at, model, threads).map_err(place)?;
+        let options = self.options(at, model, share).map_err(place)?;
         let profile = options.profile.clone();
         let kept = Cell::new(false);
         let mut load = |keep: Option<&Path>| {
@@ -206,7 +207,7 @@ impl Loader {
         engine_cache::without(&mut load, &mut check)
     }
 
-    fn options(&self, at: usize, model: &OnDisk, threads: usize) -> Result<LoadOptions> {
+    fn options(&self, at: usize, model: &OnDisk, share: Share) -> Result<LoadOptions> {
         let Stocked { min_share, profile, .. } = &self.stock.models[at];
         let input = &model.contract.input;
         let profile = match self.backend.compiles() {
@@ -223,7 +224,8 @@ impl Loader {
             _ => None,
         };
         Ok(LoadOptions {
-            threads: Some(threads),
+            threads: Some(share.threads),
+            cores: share.cores,
             shapes,
             engines: model.told(&self.stock.options),
             min_share: *min_share,

@@ -7,7 +7,12 @@ use tapetum_runtime::{
     latency::Histogram,
 };
 
-use crate::{Item, SlotState, engine_fault::EngineFaults, source::StampFaults, stage::BreakUpTime};
+use crate::{
+    Item, SlotState,
+    engine_fault::EngineFaults,
+    source::{Losses, StampFaults},
+    stage::BreakUpTime,
+};
 
 /// A run in figures.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +31,8 @@ pub struct Summary {
     pub end_to_end: Histogram,
     /// Timestamps that the source mended.
     pub stamps: StampFaults,
+    /// What the source lost, beside the frames that it gave.
+    pub losses: Losses,
     /// Why frames could not be read; the first ones.
     pub unreadable: Vec<String>,
     /// Break-up times, if the pipeline measures them.

@@ -1,25 +1,34 @@
 //! Building and checking the engines of a pipeline ahead of time.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tapetum_runtime::{Error, ErrorKind, Result, backend};
+use tapetum_runtime::{
+    Error, ErrorKind, Result,
+    backend::{self, Backend},
+};
 
 use crate::{
     PassedOver,
     assemble::{self, Options, Progress},
-    config::{Choice, PipelineFile},
+    config::{Choice, PipelineFile, PrecisionChoice},
     engine_cache::{Opened, Origin},
     loader::{Loader, Stock},
     models::{self, OnDisk},
     plan::Plan,
+    tune::{self, Recalled},
 };
 
 /// One model on one engine, loaded and checked.
 pub struct Warmed {
     /// Its name in the pipeline file.
     pub model: String,
-    /// For example `ort:openvino/fp32`.
+    /// For example `ort:openvino/fp32`; `int8` where that is what its file was made in.
     pub engine: String,
+    /// When the tuning was measured that chose it; `None`: nothing was left to a tuning, or none holds.
+    pub tuned: Option<String>,
     /// Where its engine came from when it was first opened.
     pub origin: Origin,
     /// The greatest error of the golden self-check, as a share of the greatest output; `None` if it carries no record.
@@ -36,10 +45,13 @@ pub struct Outcome {
     pub failed: Vec<(String, Error)>,
     /// Engines that cannot run here.
     pub passed_over: Vec<PassedOver>,
+    /// Why no tuning holds, if engine or precision were left to one.
+    pub untuned: Option<String>,
 }
 
-/// Builds, keeps and checks every model that a stage of `file` runs, on the first engine of the list that can, or on
-/// `all` that can; each is told by `done`. A kept engine is opened a second time, as the next start will.
+/// Builds, keeps and checks every model that a stage of `file` runs: what a tuning chose, where engine or precision are left
+/// to one that holds; else on the first engine of the list that can, or on `all` that can. Each is told by `done`. A kept
+/// engine is opened a second time, as the next start will.
 ///
 /// # Errors
 /// A checkpoint cannot be fused, or no engine of the list can run here.
@@ -50,46 +62,125 @@ pub fn warm(
     tell: &mut dyn FnMut(Progress<'_>),
     done: &mut dyn FnMut(&Warmed),
 ) -> Result<Outcome> {
-    let default = Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
-    let choice = options.engine.as_ref().or(file.engine.as_ref()).unwrap_or(&default);
-    assemble::any_is_there(choice)?;
-    let models = models::on_disk(file, options.cache.as_deref(), tell)?;
-    let plan = Plan::new(file, options, false);
-    let stock = Stock::new(file, models, options.cache.as_deref());
-    let mut outcome = Outcome { failed: Vec::new(), passed_over: Vec::new() };
+    let choice = assemble::choice(file, options);
+    assemble::any_is_there(&choice)?;
+    let mut models = models::on_disk(file, options.cache.as_deref(), tell)?;
+    let precision = options.precision.or(file.precision);
+    let lower = precision == Some(PrecisionChoice::Auto);
+    let cache = options.cache.as_deref();
+    let mut work = Work {
+        file,
+        plan: Plan::new(file, options, false),
+        outcome: Outcome { failed: Vec::new(), passed_over: Vec::new(), untuned: None },
+        done,
+        tell,
+    };
+    if precision == Some(PrecisionChoice::Fp32) {
+        tune::in_fp32(&mut models);
+    }
     let mut ran = false;
-    for name in choice.names() {
-        let cannot = |e: &Error| matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported);
-        let loader = Loader::new(backend::by_name(name)?, stock.clone(), true, tell);
-        let mut why = None;
-        match loader {
-            Err(e) if cannot(&e) => why = Some(e),
-            Err(e) => return Err(e),
-            Ok(loader) => {
-                for at in 0..stock.len() {
-                    if !file.stages.iter().any(|stage| stage.model == Some(at)) {
-                        continue;
-                    }
-                    match one(&loader, at, stock.model(at), &plan, &file.models[at].name, tell) {
-                        Ok(warmed) => done(&warmed),
-                        Err(e) if cannot(&e) => {
-                            why = Some(e);
-                            break;
+    if lower || choice == Choice::Auto {
+        match recalled(file, options, &choice, lower, &models) {
+            Err(why) => work.outcome.untuned = Some(why),
+            Ok(all) => {
+                for Recalled { name, engine, models, decisions } in all {
+                    let date = decisions.first().and_then(|decision| decision.tuned.clone());
+                    match work.on(engine, &Stock::new(file, models, cache), date)? {
+                        None => ran = true,
+                        Some(e) => {
+                            work.outcome.untuned = Some(format!("{name} cannot run what was chosen: {e}"))
                         }
-                        Err(e) => outcome.failed.push((file.models[at].name.clone(), e)),
                     }
                 }
             }
         }
-        match why {
-            Some(e) => outcome.passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() }),
-            None => ran = true,
+        if lower {
+            tune::in_fp32(&mut models);
         }
+    }
+    let stock = Stock::new(file, models, cache);
+    for name in choice.names() {
         if ran && !all {
             break;
         }
+        match work.on(backend::by_name(name)?, &stock, None)? {
+            Some(e) => {
+                work.outcome.passed_over.push(PassedOver { engine: name.clone(), why: e.to_string() });
+            }
+            None => ran = true,
+        }
     }
-    if ran { Ok(outcome) } else { Err(assemble::none_can(&outcome.passed_over)) }
+    if ran { Ok(work.outcome) } else { Err(assemble::none_can(&work.outcome.passed_over)) }
+}
+
+/// What the tunings that hold say: the one for a file as source and the one for a camera, which plan their threads
+/// differently, or whichever of them there is.
+fn recalled(
+    file: &PipelineFile,
+    options: &Options,
+    choice: &Choice,
+    lower: bool,
+    models: &[OnDisk],
+) -> Result<Vec<Recalled>, String> {
+    let cache = options.cache().map_err(|e| e.to_string())?;
+    let mut found: Vec<Recalled> = Vec::new();
+    let mut none = None;
+    for live in [false, true] {
+        let plan = Plan::new(file, options, live);
+        match tune::recall(file, choice, lower, &plan, models, &cache) {
+            Err(why) => _ = none.get_or_insert(why),
+            Ok(one) => {
+                let facts = |r: &Recalled| {
+                    let of_models = r.models.iter().map(|m| (m.sha256.clone(), m.precision));
+                    (r.name.clone(), of_models.collect::<Vec<_>>())
+                };
+                if !found.iter().any(|other| facts(other) == facts(&one)) {
+                    found.push(one);
+                }
+            }
+        }
+    }
+    match none {
+        Some(why) if found.is_empty() => Err(why),
+        _ => Ok(found),
+    }
+}
+
+/// One call of [`warm`].
+struct Work<'w> {
+    file: &'w PipelineFile,
+    plan: Plan,
+    outcome: Outcome,
+    tell: &'w mut dyn FnMut(Progress<'_>),
+    done: &'w mut dyn FnMut(&Warmed),
+}
+
+impl Work<'_> {
+    /// Every model of `stock` that a stage runs, on `engine`; or why that cannot run here.
+    fn on(
+        &mut self,
+        engine: &'static dyn Backend,
+        stock: &Arc<Stock>,
+        tuned: Option<String>,
+    ) -> Result<Option<Error>> {
+        let cannot = |e: &Error| matches!(e.kind(), ErrorKind::Environment | ErrorKind::Unsupported);
+        let loader = match Loader::new(engine, stock.clone(), true, self.tell) {
+            Err(e) if cannot(&e) => return Ok(Some(e)),
+            loader => loader?,
+        };
+        for at in 0..stock.len() {
+            if !self.file.stages.iter().any(|stage| stage.model == Some(at)) {
+                continue;
+            }
+            let name = &self.file.models[at].name;
+            match one(&loader, at, stock.model(at), &self.plan, name, self.tell) {
+                Ok(warmed) => (self.done)(&Warmed { tuned: tuned.clone(), ..warmed }),
+                Err(e) if cannot(&e) => return Ok(Some(e)),
+                Err(e) => self.outcome.failed.push((name.clone(), e)),
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn one(
@@ -101,13 +192,14 @@ fn one(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Warmed> {
     let begun = Instant::now();
-    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.threads, tell)?;
+    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.share(), tell)?;
     let mut start = begun.elapsed();
-    let full = format!("{}/{}", loader.backend().full_name(), session.precision().name());
+    let precision = models::shown_precision(model.made_in(), session.precision());
+    let full = format!("{}/{precision}", loader.backend().full_name());
     drop(session);
     if matches!(origin, Origin::Built { .. }) {
         let begun = Instant::now();
-        let again = loader.session(at, plan.threads, tell)?;
+        let again = loader.session(at, plan.share(), tell)?;
         start = begun.elapsed();
         (golden, checking) = (again.golden, again.checking);
         if !matches!(again.origin, Origin::Found { .. }) {
@@ -115,5 +207,5 @@ fn one(
                 .at(format!("{} on {full}", model.path.display())));
         }
     }
-    Ok(Warmed { model: name.to_owned(), engine: full, origin, golden, start, checking })
+    Ok(Warmed { model: name.to_owned(), engine: full, tuned: None, origin, golden, start, checking })
 }

@@ -76,7 +76,9 @@ fn sources_that_are_none_and_models_that_do_not_fit_are_named() {
         (empty.as_str(), 2, "no pictures there (looked for .png"),
         (text.as_str(), 1, "neither an MP4 nor an AVI file"),
         ("synthetic:eyes", 2, "did you mean \"eye\"?"),
-        ("rtsp://admin:secret@camera/1", 1, "not in this build"),
+        ("rtsp://admin:secret@127.0.0.1:1/cam", 1, "rtsp://127.0.0.1:1/cam: Unable to connect"),
+        ("rtsp://admin:secret@127.0.0.1:1/cam#stal=1", 2, "behind # are transport="),
+        ("rtsps://admin:secret@camera/1", 1, "not in this build"),
     ] {
         let run = tapetum(&["run", &pipeline(), "--source", source, "--out", &out]).output().unwrap();
         let error = String::from_utf8_lossy(&run.stderr);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tapetum::source::{self, Next, Source, StampFaults};
+use tapetum::source::{self, Next, Source, StampFaults, packets::Decoder};
 use tapetum_runtime::seed::Seeded;
 use tapetum_runtime::{ErrorKind, Frame, PixelFormat};
 
@@ -31,6 +31,7 @@ fn play(source: &mut dyn Source, most: usize) -> Given {
                 given.frames.push((frame.seq, frame.pts, [frame.image.width(), frame.image.height()]));
             }
             Ok(Next::Unreadable(why)) => given.unreadable.push(why.to_string()),
+            Ok(Next::Idle) => {}
             Ok(Next::End) => return given,
             Err(_) => {
                 given.lost = true;
@@ -357,4 +358,45 @@ mod by_opencv {
         let sum: u64 = a.data().iter().zip(b.data()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
         sum as f64 / a.data().len() as f64
     }
+}
+
+/// What is recorded from a later key packet on decodes to the frames that the source gave, bit for bit.
+fn replays(path: &Path, most: usize) {
+    let mut source = open(path).unwrap();
+    let (mut frame, mut frames, mut packets) = (Frame::default(), Vec::new(), Vec::new());
+    // Nobody asked for packets yet.
+    assert!(matches!(source.next(&mut frame), Ok(Next::Frame)));
+    source.packets(&mut |_| panic!("a packet that nobody asked for"));
+    let mut source = open(path).unwrap();
+    assert!(source.keep_packets());
+    while frames.len() < most && matches!(source.next(&mut frame), Ok(Next::Frame)) {
+        frames.push((frame.pts, frame.image.clone()));
+        source.packets(&mut |packet| packets.push(packet));
+    }
+    assert!(packets[0].gap && packets[0].key && packets[1..].iter().all(|p| !p.gap));
+    let key = (1..packets.len()).find(|n| packets[*n].key).unwrap_or(0);
+    let (mut decoder, mut same) = (Decoder::new(), 0);
+    let mut check = |frame: &Frame| {
+        if let Some((_, image)) =
+            frames.iter().find(|(pts, _)| pts.abs_diff(frame.pts) < Duration::from_micros(9))
+        {
+            assert!(*image == frame.image, "{}: the frame at {:?}", path.display(), frame.pts);
+            same += 1;
+        }
+    };
+    for packet in &packets[key..] {
+        if decoder.decode(packet, &mut frame).unwrap() {
+            check(&frame);
+        }
+    }
+    while decoder.finish(&mut frame).unwrap() {
+        check(&frame);
+    }
+    assert!(same + 3 >= packets.len() - key && same > 20, "{same} of {} from packet {key}", packets.len());
+}
+
+#[test]
+fn packets_of_files_decode_to_the_same_frames() {
+    replays(&demo_clip(), 400);
+    replays(&Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/haze/clip.avi"), 60);
 }

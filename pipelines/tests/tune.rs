@@ -59,6 +59,15 @@ impl Place {
         (String::from_utf8_lossy(&said.stdout).into_owned(), summary["models"]["state"].clone(), engine)
     }
 
+    /// What `warm` did with each model on tract, and why no tuning holds.
+    fn warm(&self, more: &[&str]) -> (Vec<Value>, Value) {
+        let pipeline = self.pipeline.to_string_lossy();
+        let out = self.tapetum(&[&["warm", &pipeline, "--engine", "tract", "--json"], more].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+        (told["models"].as_array().unwrap().clone(), told["untuned"].clone())
+    }
+
     /// Says everywhere that it runs untuned, for the reason `why`.
     fn is_untuned(&self, engine: &str, more: &[&str], why: &str) {
         let (shown, model, in_results) = self.run(engine, more);
@@ -83,6 +92,9 @@ fn write(path: &Path, value: &Value) {
 fn a_tuning_is_measured_gone_by_and_left_where_something_else_would_run() {
     let place = Place::new();
     place.is_untuned("tract", &[], "nothing is recorded for pipeline \"state\"");
+    let (warmed, untuned) = place.warm(&[]);
+    assert_eq!(warmed[0]["engine"], "tract/fp32");
+    assert_eq!(untuned, "nothing is recorded for pipeline \"state\"");
 
     let (tuned, file) = place.tune("tract");
     let model = &tuned["models"][0];
@@ -118,6 +130,18 @@ fn a_tuning_is_measured_gone_by_and_left_where_something_else_would_run() {
     assert_eq!(in_results, "tract/int8", "{shown}");
     assert_eq!(ran["sha256"], of("int8")["file"]["sha256"]);
     assert!(ran["decision"]["why"].as_str().unwrap().contains("top-1 agreement 1.0000 (gate 0.99)"), "{ran}");
+
+    // What that run chose is what `warm` checks, also with a camera's plan of threads where that is measured.
+    let (warmed, untuned) = place.warm(&[]);
+    assert_eq!(warmed.iter().map(|m| &m["engine"]).collect::<Vec<_>>(), ["tract/int8"]);
+    assert_eq!((&warmed[0]["tuned"], &untuned), (&json!(date), &Value::Null));
+    assert!(warmed[0]["golden_error"].is_number(), "{warmed:?}");
+    let (warmed, untuned) = place.warm(&["--threads", "7"]);
+    assert_eq!(warmed.iter().map(|m| &m["engine"]).collect::<Vec<_>>(), ["tract/fp32"]);
+    assert_eq!(warmed[0]["tuned"], Value::Null);
+    assert!(untuned.as_str().unwrap().contains("threads then, 7 now"), "{untuned}");
+    let (warmed, untuned) = place.warm(&["--precision", "fp32"]);
+    assert_eq!((&warmed[0]["engine"], &untuned), (&json!("tract/fp32"), &Value::Null));
 
     // Another plan of threads, another engine, another model: said, and fp32.
     place.is_untuned("tract", &["--threads", "7"], "threads then, 7 now");
@@ -211,7 +235,7 @@ fn auto_considers_every_engine_there_is() {
         return;
     }
     let place = Place::new();
-    let (tuned, _) = place.tune("auto");
+    let (tuned, file) = place.tune("auto");
     let engines: Vec<&str> =
         tuned["engines"].as_array().unwrap().iter().map(|e| e["engine"].as_str().unwrap()).collect();
     let all: Vec<&str> = backend::BACKENDS.iter().rev().map(|b| b.name()).collect();
@@ -226,6 +250,25 @@ fn auto_considers_every_engine_there_is() {
     let (_, ran, in_results) = place.run("auto", &[]);
     assert!(in_results.starts_with(&format!("{full}/")), "{in_results}, chosen was {picked}");
     assert!(ran["decision"]["tuned"].is_string(), "{ran}");
+    // An engine that keeps what it built keeps that of the int8 file, which the run then takes.
+    let mut ort = tuned.clone();
+    for candidate in ort["models"][0]["candidates"].as_array_mut().unwrap() {
+        let fast = candidate["engine"] == "ort" && candidate["precision"] == "int8";
+        candidate["ms_median"] = json!(if fast { 0.001 } else { 50.0 });
+        candidate["passed"] = json!(true);
+        candidate["why_not"] = Value::Null;
+    }
+    write(&file, &ort);
+    let pipeline = place.pipeline.to_string_lossy();
+    let out = place.tapetum(&["warm", &pipeline, "--engine", "auto", "--json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let warmed = &told["models"][0];
+    assert_eq!((&warmed["engine"], &warmed["origin"]), (&json!("ort:cpu/int8"), &json!("built")), "{told}");
+    assert_eq!(told["models"].as_array().unwrap().len(), 1);
+    let (shown, _, in_results) = place.run("auto", &[]);
+    assert!(in_results == "ort:cpu/int8" && shown.contains("from cache"), "{in_results}: {shown}");
+    write(&file, &tuned);
     // A run that may use one engine only chooses anew among its figures.
     let (_, ran, in_results) = place.run("tract", &[]);
     assert!(in_results.starts_with("tract/") && ran["decision"]["tuned"].is_string(), "{ran}");

@@ -9,7 +9,7 @@ use common::{
 };
 use tapetum_runtime::{
     DType, Element, ErrorKind, Tensor,
-    backend::{Backend, LoadOptions, ModelSource, Session},
+    backend::{Backend, Cores, LoadOptions, ModelSource, Session},
     seed::Seeded,
 };
 
@@ -51,6 +51,24 @@ fn pytorch_goldens() {
                 let got = session.run(std::slice::from_ref(&input)).unwrap();
                 assert_close(&got[0], &want, 5e-5, &format!("{} {case} round {round}", engine.name()));
             }
+        }
+    }
+}
+
+#[test]
+fn who_else_has_the_cores_changes_nothing_in_the_result() {
+    let folder = golden("onnx_mobileone_4branch_ts");
+    let input = [tensor(&folder.join("io.safetensors"), "input")];
+    for engine in engines() {
+        let run = |cores| {
+            let options =
+                LoadOptions { threads: Some(2), cores, min_share: Some(0.9), ..LoadOptions::default() };
+            let mut session = engine.load(ModelSource::Path(&folder.join("model.onnx")), &options).unwrap();
+            session.run(&input).unwrap()
+        };
+        let shared = run(Cores::Shared);
+        for cores in [Cores::InTurn, Cores::Own] {
+            assert_close(&run(cores)[0], &shared[0], 0.0, &format!("{} {cores:?}", engine.name()));
         }
     }
 }

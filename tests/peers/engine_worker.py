@@ -1,7 +1,11 @@
-"""One model on one engine from Python, run once for every line that comes in: see compare_engines.py.
+"""One model on one engine from Python, run when it is asked: see compare_engines.py.
 
     python engine_worker.py ort|ort-openvino/PRECISION|openvino/PRECISION MODEL THREADS BATCH SIZE
+
+Protocol, in lines: out `ready GMAC ENGINE` (0: not known here), then for each line `COUNT EVERY` in the milliseconds of
+COUNT runs, of which one begins every EVERY milliseconds (0: one after the other).
 """
+import json
 import sys
 import time
 
@@ -22,8 +26,7 @@ if kind == "openvino":
 
     core = openvino.Core()
     network = core.read_model(model)
-    shape = [d.get_length() if d.is_static else None for d in network.inputs[0].partial_shape]
-    x = ramp(shape)
+    x = ramp([d.get_length() if d.is_static else None for d in network.inputs[0].partial_shape])
     network.reshape({network.inputs[0].any_name: list(x.shape)})
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(network, "CPU", options).create_infer_request()
@@ -38,10 +41,7 @@ else:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     providers: list = ["CPUExecutionProvider"]
     if kind == "ort-openvino":
-        config = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(threads)}
-        import json
-
-        load = json.dumps({"CPU": config})
+        load = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": str(threads)}})
         providers = [("OpenVINOExecutionProvider", {"device_type": "CPU", "load_config": load})]
     session = onnxruntime.InferenceSession(model, options, providers=providers)
     if kind == "ort-openvino" and session.get_providers()[0] != "OpenVINOExecutionProvider":
@@ -53,9 +53,21 @@ else:
     def run() -> None:
         session.run(None, {feed.name: x})
 
+
+def burst(count: int, every: float) -> list[float]:
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        run()
+        took = (time.perf_counter() - start) * 1e3
+        times.append(took)
+        if every > took:
+            time.sleep((every - took) / 1e3)
+    return times
+
+
 run()
-print("ready", version, flush=True)
-for _ in sys.stdin:
-    start = time.perf_counter()
-    run()
-    print((time.perf_counter() - start) * 1e3, flush=True)
+print("ready 0", version, flush=True)
+for line in sys.stdin:
+    count, every = map(int, line.split())
+    print(*burst(count, every), flush=True)

@@ -18,7 +18,7 @@ use super::range::{Range, Scale};
 use super::round::{Rounded, round};
 use super::rung::{Source, Split, measured, write};
 use super::sensitivity::Found;
-use super::{Layer, QuantizeOptions, Quantized, Step, equalise, sensitivity};
+use super::{Layer, QuantizeOptions, Quantized, Step, equalise, sensitivity, two_classes};
 use crate::fuse::Place;
 use crate::graph::Graph;
 
@@ -119,6 +119,8 @@ pub fn quantize(
     let split = Split::of(samples)?;
     let mut source = Source::read(model, options)?;
     opset::upgrade(&mut source.graph).map_err(|e| e.at(model.display()))?;
+    let reference = source.graph.clone();
+    two_classes::join(&mut source.graph)?;
     let first: Vec<Vec<usize>> = split.calibrate[0].iter().map(|t| t.shape().to_vec()).collect();
     let (found, small) = layers::find(&source.graph, &shapes(&source.graph, &first));
     check_names(&source.graph, &options.keep)?;
@@ -130,7 +132,7 @@ pub fn quantize(
         return Err(Error::unsupported(format!("{} {message}", model.display())));
     }
     let mut judge =
-        Judge::new(source.engine, &source.graph, &source.contract, options.gate, split.judge.clone())?;
+        Judge::new(source.engine, &reference, &source.contract, options.gate, split.judge.clone())?;
     let graph = source.graph.clone();
     let mut best = Prepared::new(&source, graph, &layers, &split.calibrate, options.range, tell)?;
     let mut equalised = false;

@@ -19,6 +19,7 @@
 //! | `equalise` | moves scale between neighbouring layers |
 //! | `emit` | the QDQ graph |
 //! | `opset` | an older operator set brought to one that has a scale per channel |
+//! | `two_classes` | a segmenter's last steps on one map instead of two |
 //! | `judge` | a candidate beside fp32, by the metric of its task |
 //! | `sensitivity` | which layers hurt |
 //! | `int8`, `fp16` | a rung of the ladder each, from file to file |
@@ -38,6 +39,7 @@ mod range;
 mod round;
 mod rung;
 mod sensitivity;
+mod two_classes;
 
 use std::path::Path;
 

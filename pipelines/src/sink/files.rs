@@ -20,12 +20,12 @@ pub(super) fn create(path: &Path) -> Result<File> {
 }
 
 /// Makes the folder `path`, if it is not there.
-pub(super) fn folder(path: &Path) -> Result<()> {
+pub(crate) fn folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| failed(path, "create", e))
 }
 
 /// Writes `bytes` to `path` so that at every moment the file is either the old or the new one, complete.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = PathBuf::from(temporary);

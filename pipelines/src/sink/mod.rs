@@ -4,15 +4,16 @@
 
 mod avi;
 mod draw;
-mod files;
+pub(crate) mod files;
 mod font;
 mod json;
 mod jsonl;
 mod look;
+pub(crate) mod markup;
 mod masks;
 mod mjpeg;
 mod overlay;
-mod palette;
+pub(crate) mod palette;
 mod pictures;
 mod report;
 mod summary;

@@ -1,7 +1,7 @@
 //! Colours that people with colour-blindness can tell apart: those of Okabe and Ito (<https://jfly.uni-koeln.de/color/>).
 
 /// Red, green, blue.
-pub(super) type Rgb = [u8; 3];
+pub(crate) type Rgb = [u8; 3];
 
 /// Vermilion, sky blue, yellow, bluish green, reddish purple, blue, orange.
 const COLOURS: [Rgb; 7] = [
@@ -20,7 +20,7 @@ pub(super) fn of_class(class: usize) -> Rgb {
 }
 
 /// The colour of a label of a class or box.
-pub(super) fn of_label(label: usize) -> Rgb {
+pub(crate) fn of_label(label: usize) -> Rgb {
     // Light ones first: they are drawn on dark plates and pictures.
     COLOURS[[1, 2, 0, 4, 3, 6, 5][label % COLOURS.len()]]
 }

@@ -95,6 +95,13 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
         json.key("stamps").object(|json| {
             json.key("missing").integer(summary.stamps.missing);
             json.key("backwards").integer(summary.stamps.backwards);
+            json.key("jumps").integer(summary.stamps.jumps);
+        });
+        json.key("lost_by_source").object(|json| {
+            json.key("packets").integer(summary.losses.packets);
+            json.key("frames").integer(summary.losses.frames);
+            json.key("damaged").integer(summary.losses.damaged);
+            json.key("overtaken").integer(summary.losses.overtaken);
         });
         json.key("break_up_time");
         match &summary.break_up_time {

@@ -5,12 +5,21 @@
 use std::time::Duration;
 
 pub mod images;
+pub mod live;
+pub mod looped;
+pub mod packets;
+pub mod recover;
+pub mod rtsp;
 mod spec;
 pub mod stamps;
+pub mod supervised;
 pub mod synthetic;
 pub mod video;
 
 use tapetum_runtime::{Error, Frame, Result};
+
+use packets::Packet;
+pub use supervised::open_live;
 
 /// A stream of frames.
 pub trait Source: Send {
@@ -27,6 +36,23 @@ pub trait Source: Send {
     fn stamps(&self) -> StampFaults {
         StampFaults::default()
     }
+
+    /// What was lost so far, on the way to the source and in it.
+    fn losses(&self) -> Losses {
+        Losses::default()
+    }
+
+    /// Has the encoded pictures kept from here on, for [`Source::packets`], which has to be called after every frame then.
+    /// False if this source has none.
+    fn keep_packets(&mut self) -> bool {
+        false
+    }
+
+    /// Gives the encoded pictures that were decoded since the last call, in the order of decoding. Nothing before
+    /// [`Source::keep_packets`].
+    fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
+        let _ = take;
+    }
 }
 
 /// What [`Source::next`] gave.
@@ -34,6 +60,8 @@ pub trait Source: Send {
 pub enum Next {
     /// `frame` is filled.
     Frame,
+    /// Nothing came for a moment (a tenth of a second at most): ask again. Only live sources give it.
+    Idle,
     /// This one frame could not be read, for the given reason; it has used up a sequence number. There may be more.
     Unreadable(Error),
     /// The stream is over.
@@ -62,6 +90,38 @@ pub struct StampFaults {
     pub missing: u64,
     /// Timestamps not greater than the one before; the stream was re-based there.
     pub backwards: u64,
+    /// Timestamps of a live stream that leapt, back or ahead of the time that had passed; the stream was re-based there.
+    pub jumps: u64,
+}
+
+/// What a source lost; a count each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Packets of the network that did not arrive.
+    pub packets: u64,
+    /// Frames that never arrived whole, as far as known: gaps in the sequence numbers.
+    pub frames: u64,
+    /// Frames that arrived and could not be decoded, or not without those that were lost: [`Next::Unreadable`].
+    pub damaged: u64,
+    /// Pictures that a newer one replaced before anybody took them: gaps in the sequence numbers.
+    pub overtaken: u64,
+}
+
+impl std::ops::AddAssign for Losses {
+    fn add_assign(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.frames += more.frames;
+        self.damaged += more.damaged;
+        self.overtaken += more.overtaken;
+    }
+}
+
+impl std::ops::AddAssign for StampFaults {
+    fn add_assign(&mut self, more: Self) {
+        self.missing += more.missing;
+        self.backwards += more.backwards;
+        self.jumps += more.jumps;
+    }
 }
 
 /// A kind of source.
@@ -78,18 +138,19 @@ pub type Opened = Result<Box<dyn Source>>;
 /// Every kind of source in this build, in the order that they are asked.
 pub static SOURCES: &[SourceKind] = &[
     SourceKind { usage: synthetic::USAGE, open: synthetic::open },
-    SourceKind { usage: "rtsp://…, v4l2:…: not in this build yet", open: camera },
+    SourceKind { usage: rtsp::USAGE, open: rtsp::open },
+    SourceKind { usage: looped::USAGE, open: looped::open },
+    SourceKind { usage: "v4l2:…: not in this build yet", open: camera },
     SourceKind { usage: video::USAGE, open: video::open },
     SourceKind { usage: images::USAGE, open: images::open },
 ];
 
 /// Refuses cameras by name, without repeating what may hold a password.
 fn camera(spec: &str) -> Option<Opened> {
-    let kind = ["rtsp:", "rtsps:", "http:", "https:", "v4l2:", "/dev/video"]
-        .iter()
-        .find(|k| spec.starts_with(**k))?;
-    let what =
-        format!("a source of the kind {kind}… is not in this build; there are files, images and synthetic:");
+    let kind = ["rtsps:", "http:", "https:", "v4l2:", "/dev/video"].iter().find(|k| spec.starts_with(**k))?;
+    let what = format!(
+        "a source of the kind {kind}… is not in this build; there are rtsp://, files, images, loop: and synthetic:"
+    );
     Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))
 }
 
@@ -104,6 +165,6 @@ pub fn open(spec: &str) -> Opened {
     }
     SOURCES.iter().find_map(|kind| (kind.open)(spec)).unwrap_or_else(|| {
         let usages: Vec<_> = SOURCES.iter().map(|kind| kind.usage).collect();
-        Err(Error::config(format!("{spec:?} is no source; there are {}", usages.join(", "))))
+        Err(Error::config(format!("{:?} is no source; there are {}", rtsp::shown(spec), usages.join(", "))))
     })
 }

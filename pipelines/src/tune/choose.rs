@@ -142,7 +142,12 @@ mod tests {
             precision: (*precision).to_owned(),
             file: None,
             ms_median: *ms,
+            ms_p90: *ms,
+            ms_p99: *ms,
+            ms_max: *ms,
             rounds: 5,
+            memory_bytes: None,
+            memory_peak_bytes: None,
             figures: vec![Measured {
                 output: "mask".into(),
                 metric: "mask IoU".into(),
@@ -155,7 +160,8 @@ mod tests {
             why_not: ms.is_none().then(|| "no such operator".to_owned()),
         });
         let candidates = candidates.collect();
-        ModelMeasured { name: name.into(), sha256: "0".repeat(64), runs, judged: 8, threads: 1, candidates }
+        let (name, sha256) = (name.into(), "0".repeat(64));
+        ModelMeasured { name, sha256, runs, judged: 8, threads: 1, macs: None, candidates }
     }
 
     fn tuned(models: Vec<ModelMeasured>) -> Tuned {

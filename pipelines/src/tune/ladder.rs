@@ -36,6 +36,9 @@ impl Rung {
     }
 }
 
+/// Every precision that some engine can be asked for, as it stands in figures and tables.
+pub const PRECISIONS: [&str; 6] = ["fp32", "tf32", "bf16", "fp16", "int8", "int8+bf16"];
+
 /// The rungs that the engine of this name might run, fp32 first and the less precise the later. Whether this machine has
 /// the arithmetic is found out by loading.
 ///
@@ -82,6 +85,7 @@ mod tests {
             assert_eq!(rungs[0], Rung::FP32, "{}", engine.name());
             for (n, rung) in rungs.iter().enumerate() {
                 assert!(rungs[..n].iter().all(|r| r.name() != rung.name()), "{}", engine.name());
+                assert!(PRECISIONS.contains(&rung.name()), "{}", rung.name());
                 assert_eq!(super::rung(engine.name(), rung.name(), &EngineOptions::default()), Some(*rung));
             }
         }

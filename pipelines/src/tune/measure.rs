@@ -1,15 +1,22 @@
 //! The candidates of one model on the engines themselves: each beside fp32, then all of them timed in turn.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use tapetum_runtime::{
-    Error, Result, Tensor,
+    Error, ErrorKind, Result, Tensor,
     backend::{Backend, Session},
     contract::{Contract, OutputContract, OutputKind},
+    latency::Histogram,
     quality::Agreement,
 };
 
-use super::tuned::{Candidate, Measured, ModelOnDisk};
+use super::{
+    memory::Watch,
+    tuned::{Candidate, Measured, ModelOnDisk},
+};
 
 /// Bytes between the layers of all sessions at once, from which on engines are timed one after the other instead of in
 /// turn.
@@ -79,27 +86,52 @@ fn places(session: &dyn Session, outputs: &[&OutputContract]) -> Result<Vec<usiz
     outputs.iter().map(|o| place(o).ok_or_else(|| gone(o))).collect()
 }
 
-/// Judges every attempt and times those that run, `rounds` times each. `tell` is told what is being done.
+/// How often, and until when.
+pub struct Rounds<'a> {
+    /// Runs of each candidate.
+    pub of_each: usize,
+    /// Set to end it.
+    pub stop: &'a AtomicBool,
+}
+
+impl Rounds<'_> {
+    /// # Errors
+    /// [`ErrorKind::Environment`]: it was set.
+    pub fn go_on(&self) -> Result<()> {
+        match self.stop.load(Ordering::SeqCst) {
+            true => {
+                Err(Error::new(ErrorKind::Environment, "interrupted: nothing was kept of what was measured"))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// Judges every attempt and times those that run; their order stays. `tell` is told what is being done.
+///
+/// # Errors
+/// It was interrupted.
 pub fn measure(
     attempts: Vec<Attempt<'_>>,
     reference: &Reference<'_>,
     gate: Option<f64>,
-    rounds: usize,
+    rounds: &Rounds<'_>,
     working_set: u64,
     tell: &mut dyn FnMut(&str, &str),
-) -> Vec<Candidate> {
+) -> Result<Vec<Candidate>> {
     let apart = working_set.saturating_mul(attempts.len() as u64) > MOST_AT_ONCE;
     let mut out = Vec::new();
     let mut group: Vec<(Candidate, Option<Box<dyn Session>>)> = Vec::new();
     for attempt in attempts {
         if apart && group.last().is_some_and(|(last, _)| last.engine != attempt.name) {
-            out.extend(time(std::mem::take(&mut group), reference.inputs, rounds));
+            out.extend(time(std::mem::take(&mut group), reference.inputs, rounds)?);
         }
+        rounds.go_on()?;
         tell(attempt.engine.full_name(), attempt.precision);
         group.push(judged(attempt, reference, gate));
     }
-    out.extend(time(group, reference.inputs, rounds));
-    out
+    out.extend(time(group, reference.inputs, rounds)?);
+    Ok(out)
 }
 
 /// One attempt with its figures; no session if it cannot be timed.
@@ -113,11 +145,17 @@ fn judged(
         precision: attempt.precision.to_owned(),
         file: attempt.file,
         ms_median: None,
+        ms_p90: None,
+        ms_p99: None,
+        ms_max: None,
         rounds: 0,
+        memory_bytes: None,
+        memory_peak_bytes: None,
         figures: Vec::new(),
         passed: false,
         why_not: None,
     };
+    let watch = Watch::start();
     let ran = (attempt.load)().and_then(|mut session| {
         let figures = reference.judge(&mut *session).map_err(|e| e.to_string())?;
         Ok((session, figures))
@@ -128,6 +166,9 @@ fn judged(
             (candidate, None)
         }
         Ok((session, figures)) => {
+            let taken = watch.and_then(|watch| watch.taken());
+            candidate.memory_bytes = taken.map(|taken| taken.kept);
+            candidate.memory_peak_bytes = taken.and_then(|taken| taken.peak);
             let failed: Vec<String> =
                 figures.iter().filter(|f| !f.passes(gate)).map(|f| f.told(gate)).collect();
             candidate.passed = failed.is_empty() && !figures.is_empty();
@@ -142,37 +183,52 @@ fn judged(
     }
 }
 
-/// Runs all sessions of `group` in turn, so that what the machine does meanwhile meets all alike, and notes their medians.
-/// The runs of judging have warmed them.
+/// Runs all sessions of `group` in turn, so that what the machine does meanwhile meets all alike, and notes their times.
+/// Each round begins with another one: none always has the same before it. The runs of judging have warmed them.
 fn time(
     mut group: Vec<(Candidate, Option<Box<dyn Session>>)>,
     inputs: &[&[Tensor]],
-    rounds: usize,
-) -> Vec<Candidate> {
-    let mut times = vec![Vec::with_capacity(rounds); group.len()];
+    rounds: &Rounds<'_>,
+) -> Result<Vec<Candidate>> {
+    let mut times = vec![Times::default(); group.len()];
     let mut given = Vec::new();
-    for input in inputs.iter().cycle().take(rounds) {
-        for ((candidate, slot), times) in group.iter_mut().zip(&mut times) {
+    for (round, input) in inputs.iter().cycle().take(rounds.of_each).enumerate() {
+        for n in 0..group.len() {
+            rounds.go_on()?;
+            let at = (n + round) % group.len();
+            let (candidate, slot) = &mut group[at];
             let Some(session) = slot else { continue };
             let begun = Instant::now();
             let ran = session.run_into(input, &mut given);
-            times.push(begun.elapsed().as_secs_f64() * 1e3);
+            let took = begun.elapsed();
+            times[at].all.push(took.as_secs_f64() * 1e3);
+            times[at].histogram.record(took);
             if let Err(e) = ran {
                 candidate.why_not = Some(e.to_string());
                 candidate.passed = false;
-                (*slot, *times) = (None, Vec::new());
+                (*slot, times[at]) = (None, Times::default());
             }
         }
     }
     let timed = group.into_iter().zip(times).map(|((mut candidate, _), mut times)| {
-        candidate.rounds = times.len();
-        candidate.ms_median = median(&mut times);
+        let ms = |q| times.histogram.quantile(q).map(|t| t.as_secs_f64() * 1e3);
+        candidate.rounds = times.all.len();
+        (candidate.ms_p90, candidate.ms_p99) = (ms(0.9), ms(0.99));
+        candidate.ms_median = median(&mut times.all);
+        candidate.ms_max = times.all.last().copied();
         candidate
     });
-    timed.collect()
+    Ok(timed.collect())
 }
 
-/// The middle value; of an even number the lower of both.
+/// Of one candidate: each, since the choice is among medians that lie close together, and their distribution.
+#[derive(Clone, Default)]
+struct Times {
+    all: Vec<f64>,
+    histogram: Histogram,
+}
+
+/// Sorts `values` and returns the middle one; of an even number the lower of both.
 fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied()

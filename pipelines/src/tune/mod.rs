@@ -11,6 +11,8 @@
 //! | `ladder` | which precisions an engine can be asked for |
 //! | `files` | int8 and fp16 files of a model, in the cache |
 //! | `measure` | candidates beside fp32, and their times |
+//! | `memory` | what a session takes |
+//! | `work` | multiply-accumulates of the inputs |
 //! | `tuned` | everything measured, as it is kept |
 //! | `choose` | from figures to a choice |
 //! | `machine` | which machine timings belong to |
@@ -22,12 +24,14 @@ mod files;
 mod ladder;
 mod machine;
 mod measure;
+mod memory;
 mod recall;
 mod store;
 pub mod tuned;
+mod work;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tapetum_models::quantize;
 use tapetum_runtime::{
@@ -36,7 +40,9 @@ use tapetum_runtime::{
 };
 
 pub use choose::{Allowed, choose};
+pub use ladder::PRECISIONS;
 pub use machine::Machine;
+pub(crate) use measure::Rounds;
 pub(crate) use recall::{Recalled, in_fp32, recall};
 use tuned::{EngineMeasured, ModelMeasured, Tuned, VERSION};
 
@@ -47,6 +53,7 @@ use crate::{
     load,
     loader::{Loader, Stock},
     models::{self, OnDisk},
+    plan::Share,
 };
 
 /// Runs of each candidate that are usually timed.
@@ -62,21 +69,76 @@ pub enum Step<'a> {
     Measuring(&'a str, &'a str, &'a str),
 }
 
+/// How much is measured.
+pub struct Extent<'a> {
+    /// Runs of each candidate that are timed.
+    pub rounds: usize,
+    /// Only these precisions (the names of [`PRECISIONS`]); `None`: all that an engine has.
+    pub precisions: Option<&'a [String]>,
+    /// Threads inside a run, each in turn; empty: what a run of the pipeline would give each model.
+    pub threads: &'a [usize],
+    /// Set to end it; what was measured until then is not kept.
+    pub stop: &'a AtomicBool,
+}
+
 /// Measures the models of `file`, which got `recorded` inputs (in their order), on every engine that `options` allow, and
 /// keeps the figures in the cache. Returns them with the file they are in.
 ///
 /// # Errors
-/// No engine of those allowed can run here, a model cannot be prepared, the cache cannot be written. That a candidate
-/// cannot be made or does not run is no error: it is among the figures.
+/// No engine of those allowed can run here, a model cannot be prepared, the cache cannot be written, it was interrupted.
+/// That a candidate cannot be made or does not run is no error: it is among the figures.
 pub fn tune(
     file: &PipelineFile,
     options: &Options,
     source: &str,
     live: bool,
     recorded: &[Recorded],
-    rounds: usize,
+    extent: &Extent<'_>,
     tell: &mut dyn FnMut(Step<'_>),
 ) -> Result<(Tuned, PathBuf)> {
+    let Figures { engines, reference, models, .. } = figures(file, options, live, recorded, extent, tell)?;
+    let choice = assemble::choice(file, options);
+    let cache = options.cache()?;
+    let mut tuned = Tuned {
+        version: VERSION,
+        tapetum: env!("CARGO_PKG_VERSION").to_owned(),
+        date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        pipeline: file.name.clone(),
+        source: source.to_owned(),
+        machine: Machine::this(),
+        engine_options: engine_options(&file.engines),
+        reference,
+        engines,
+        models: models.into_iter().map(|(model, _)| model).collect(),
+        chosen: None,
+    };
+    let gate = |name: &str| gate_of(file, name);
+    let allowed = Allowed { engines: choice.names(), lower: true, gate: &gate };
+    tuned.chosen = choose(&tuned, &allowed).ok();
+    let path = store::save(&tuned, &cache)?;
+    Ok((tuned, path))
+}
+
+/// What was measured, on which engines.
+pub(crate) struct Figures {
+    pub engines: Vec<EngineMeasured>,
+    /// Those of them that run here.
+    pub there: Vec<Named>,
+    /// What ran in fp32 as the reference.
+    pub reference: String,
+    /// In the order of the pipeline file, with the threads of each candidate.
+    pub models: Vec<(ModelMeasured, Vec<usize>)>,
+}
+
+/// Measures as [`tune`], and keeps nothing but the files that were made.
+pub(crate) fn figures(
+    file: &PipelineFile,
+    options: &Options,
+    live: bool,
+    recorded: &[Recorded],
+    extent: &Extent<'_>,
+    tell: &mut dyn FnMut(Step<'_>),
+) -> Result<Figures> {
     let plan = Plan::new(file, options, live);
     let cache = options.cache()?;
     let choice = assemble::choice(file, options);
@@ -89,30 +151,13 @@ pub fn tune(
     for (at, model) in models.iter().enumerate() {
         let nothing = Recorded::default();
         let recorded = recorded.get(at).unwrap_or(&nothing);
-        let threads = threads_of(file, at, &plan);
-        let job = Job { file, at, model, stock: &stock, recorded, threads, cache: &cache };
+        let share = share_of(file, at, &plan);
+        let job = Job { file, at, model, stock: &stock, recorded, share, cache: &cache, extent };
         let name = &file.models[at].name;
-        measured
-            .push(job.measure(&there, reference, rounds, tell).map_err(|e| e.at(format!("model {name:?}")))?);
+        measured.push(job.measure(&there, reference, tell).map_err(|e| e.at(format!("model {name:?}")))?);
     }
-    let mut tuned = Tuned {
-        version: VERSION,
-        tapetum: env!("CARGO_PKG_VERSION").to_owned(),
-        date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        pipeline: file.name.clone(),
-        source: source.to_owned(),
-        machine: Machine::this(),
-        engine_options: engine_options(&file.engines),
-        reference: format!("{} ({})", reference.full_name(), reference.probe()?),
-        engines,
-        models: measured,
-        chosen: None,
-    };
-    let gate = |name: &str| gate_of(file, name);
-    let allowed = Allowed { engines: choice.names(), lower: true, gate: &gate };
-    tuned.chosen = choose(&tuned, &allowed).ok();
-    let path = store::save(&tuned, &cache)?;
-    Ok((tuned, path))
+    let reference = format!("{} ({})", reference.full_name(), reference.probe()?);
+    Ok(Figures { engines, there, reference, models: measured })
 }
 
 /// The gate that `file` says for the model of this name.
@@ -129,14 +174,14 @@ fn engine_options(options: &EngineOptions) -> String {
     format!("{options:?}")
 }
 
-/// Threads inside a run of model `at`: those of the first stage that runs it.
-fn threads_of(file: &PipelineFile, at: usize, plan: &Plan) -> usize {
+/// What a session of model `at` gets: as in the first stage that runs it.
+fn share_of(file: &PipelineFile, at: usize, plan: &Plan) -> Share {
     let stage = file.stages.iter().find(|s| s.model == Some(at));
-    stage.map_or(plan.threads, |stage| load::crew(stage, plan).1)
+    stage.map_or(plan.share(), |stage| load::crew(stage, plan).1)
 }
 
 /// An engine, and how it was asked for.
-type Named = (String, &'static dyn Backend);
+pub(crate) type Named = (String, &'static dyn Backend);
 
 /// Every engine of `names`, and those of them that run here. They are probed in this order: the first that is there
 /// decides which ONNX Runtime is loaded, here as in a run.
@@ -168,8 +213,9 @@ struct Job<'a> {
     model: &'a OnDisk,
     stock: &'a Arc<Stock>,
     recorded: &'a Recorded,
-    threads: usize,
+    share: Share,
     cache: &'a Path,
+    extent: &'a Extent<'a>,
 }
 
 impl Job<'_> {
@@ -177,9 +223,8 @@ impl Job<'_> {
         &self,
         engines: &[Named],
         reference: &'static dyn Backend,
-        rounds: usize,
         tell: &mut dyn FnMut(Step<'_>),
-    ) -> Result<ModelMeasured> {
+    ) -> Result<(ModelMeasured, Vec<usize>)> {
         let wanted = &self.file.models[self.at];
         let name = wanted.name.as_str();
         // Every second input calibrates, as `quantize` splits them; the others judge.
@@ -190,50 +235,62 @@ impl Job<'_> {
             sha256: self.model.sha256.clone(),
             runs: self.recorded.runs,
             judged: held_back.len(),
-            threads: self.threads,
+            threads: self.share.threads,
+            macs: work::mean_macs(&self.model.path, &held_back),
             candidates: Vec::new(),
         };
-        let Some(first) = held_back.first() else { return Ok(measured) };
+        let Some(first) = held_back.first() else { return Ok((measured, Vec::new())) };
+        let planned = [self.share.threads];
+        let threads = if self.extent.threads.is_empty() { &planned[..] } else { self.extent.threads };
         let mut made =
             files::Files::new(self.model, &self.recorded.inputs, wanted.gate, reference, self.cache);
         let loaded = engines.iter().map(|(name, backend)| {
             Ok((name, Loader::new(*backend, self.stock.clone(), false, &mut |_| {})?))
         });
         let loaded = loaded.collect::<Result<Vec<_>>>()?;
-        let mut attempts = Vec::new();
+        let wants = |rung: &ladder::Rung| {
+            self.extent.precisions.is_none_or(|wanted| wanted.iter().any(|name| name == rung.name()))
+        };
+        let (mut attempts, mut threads_of_each) = (Vec::new(), Vec::new());
         for (engine_name, engine) in &loaded {
-            for rung in ladder::rungs(engine.backend().name(), &self.file.engines) {
+            for rung in ladder::rungs(engine.backend().name(), &self.file.engines).into_iter().filter(wants) {
                 let model = match rung.has_file {
                     false => Ok(self.model.clone()),
                     true => made.file(rung.precision, &mut |step| {
                         tell(Step::Quantizing(name, rung.precision, step));
                     })?,
                 };
-                let on_disk = model.as_ref().ok().filter(|_| rung.has_file).map(|m| made.relative(m));
-                let (at, threads) = (self.at, self.threads);
-                let load = move || {
-                    let model = OnDisk { precision: Some(rung.told), ..model? };
-                    let opened = engine.session_of(at, &model, threads, &mut |_| {});
-                    opened.map(|opened| opened.session).map_err(|e| e.to_string())
-                };
-                attempts.push(measure::Attempt {
-                    engine: engine.backend(),
-                    name: engine_name,
-                    precision: rung.name(),
-                    file: on_disk,
-                    load: Box::new(load),
-                });
+                for &threads in threads {
+                    let (at, model) = (self.at, model.clone());
+                    let share = Share { threads, ..self.share };
+                    let on_disk = model.as_ref().ok().filter(|_| rung.has_file).map(|m| made.relative(m));
+                    let load = move || {
+                        let model = OnDisk { precision: Some(rung.told), ..model? };
+                        let opened = engine.session_of(at, &model, share, &mut |_| {});
+                        opened.map(|opened| opened.session).map_err(|e| e.to_string())
+                    };
+                    threads_of_each.push(threads);
+                    attempts.push(measure::Attempt {
+                        engine: engine.backend(),
+                        name: engine_name,
+                        precision: rung.name(),
+                        file: on_disk,
+                        load: Box::new(load),
+                    });
+                }
             }
         }
         let pixels: usize = first.first().map_or(&[][..], Tensor::shape).iter().skip(2).product();
         let working_set = self.model.contract.working_set.unwrap_or(0) * pixels as u64;
         let fp32 = OnDisk { precision: Some(Precision::Fp32), ..self.model.clone() };
         let own = Loader::new(reference, self.stock.clone(), false, &mut |_| {})?;
-        let mut session = own.session_of(self.at, &fp32, self.threads, &mut |_| {})?.session;
+        let mut session = own.session_of(self.at, &fp32, self.share, &mut |_| {})?.session;
         let beside = measure::Reference::new(&mut *session, &self.model.contract, &held_back)?;
         drop(session);
         let mut say = |engine: &str, precision: &str| tell(Step::Measuring(name, engine, precision));
-        measured.candidates = measure::measure(attempts, &beside, wanted.gate, rounds, working_set, &mut say);
-        Ok(measured)
+        let rounds = measure::Rounds { of_each: self.extent.rounds, stop: self.extent.stop };
+        measured.candidates =
+            measure::measure(attempts, &beside, wanted.gate, &rounds, working_set, &mut say)?;
+        Ok((measured, threads_of_each))
     }
 }

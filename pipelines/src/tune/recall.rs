@@ -7,7 +7,7 @@ use tapetum_runtime::backend::{self, Backend, Precision};
 use super::{
     Machine,
     choose::{Allowed, candidate, choose},
-    engine_options, gate_of, ladder, store, threads_of,
+    engine_options, gate_of, ladder, share_of, store,
     tuned::Tuned,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(crate) fn recall(
     cache: &Path,
 ) -> Result<Recalled, String> {
     let of = |(at, model): (usize, &OnDisk)| {
-        (file.models[at].name.clone(), model.sha256.clone(), threads_of(file, at, plan))
+        (file.models[at].name.clone(), model.sha256.clone(), share_of(file, at, plan).threads)
     };
     let wanted = store::Wanted {
         pipeline: file.name.clone(),

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tapetum_runtime::{Error, ErrorKind, Result};
 
@@ -164,17 +165,24 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
 fn read(path: &Path) -> std::result::Result<Tuned, String> {
     let size = fs::metadata(path).map_err(|e| e.to_string())?.len();
     if size > MOST_BYTES {
         return Err(format!("{size} bytes are too many"));
     }
     let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
-    let tuned: Tuned = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    if tuned.version != VERSION {
-        return Err(format!("version {}, this build reads {VERSION}", tuned.version));
+    // The version first: of another one nothing else is known.
+    let Head { version } = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    if version != VERSION {
+        return Err(format!("version {version} of the format, this build reads {VERSION}; measure again"));
     }
-    Ok(tuned)
+    serde_json::from_str(&text).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -205,6 +213,7 @@ mod tests {
                 runs: 1,
                 judged: 1,
                 threads: 2,
+                macs: None,
                 candidates: Vec::new(),
             }],
             chosen: None,
@@ -263,6 +272,10 @@ mod tests {
         fs::write(folder.join("b.json"), newer).unwrap();
         let why = find(&wanted("aa", "x"), cache.path()).unwrap_err();
         assert!(why.contains("b.json: version 99"), "{why}");
+        // An older one has other fields: it is told as older, not as broken.
+        fs::write(folder.join("c.json"), r#"{"version": 1, "pipeline": "eyes/1"}"#).unwrap();
+        let why = find(&wanted("aa", "x"), cache.path()).unwrap_err();
+        assert!(why.contains("c.json: version 1 of the format, this build reads 2; measure again"), "{why}");
         save(&tuned("aa", "x", "2030"), cache.path()).unwrap();
         assert!(find(&wanted("aa", "x"), cache.path()).is_ok());
     }

@@ -8,7 +8,7 @@ use tapetum_runtime::quality::Figure;
 use super::Machine;
 
 /// The version of the file that this build writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// All figures of a tuning; what is chosen follows from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct ModelMeasured {
     pub judged: usize,
     /// Threads inside a run.
     pub threads: usize,
+    /// Multiply-accumulates of a run: the mean over the inputs that were timed; `None` if they could not be counted.
+    pub macs: Option<u64>,
     /// In the order of the engines, fp32 first.
     pub candidates: Vec<Candidate>,
 }
@@ -80,8 +82,18 @@ pub struct Candidate {
     pub file: Option<ModelOnDisk>,
     /// Median time of a run on one input, in milliseconds.
     pub ms_median: Option<f64>,
+    /// The time that nine of ten runs do not exceed, within 1.6 %.
+    pub ms_p90: Option<f64>,
+    /// As [`Candidate::ms_p90`], of 99 in 100.
+    pub ms_p99: Option<f64>,
+    /// The longest.
+    pub ms_max: Option<f64>,
     /// Runs that were timed.
     pub rounds: usize,
+    /// Resident bytes that its session added to the process, with what its first runs took.
+    pub memory_bytes: Option<u64>,
+    /// At most while it was loaded and first run.
+    pub memory_peak_bytes: Option<u64>,
     /// Each output beside fp32.
     pub figures: Vec<Measured>,
     /// Whether it ran and every figure reached its gate.

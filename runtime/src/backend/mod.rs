@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::{DType, Error, Result, Tensor};
 
 mod builds;
+mod diagnosis;
 pub mod options;
 #[cfg(feature = "ort")]
 pub mod ort;
@@ -16,6 +17,7 @@ mod profile;
 pub mod tract;
 
 pub use builds::{Builds, Device};
+pub use diagnosis::Trouble;
 pub use options::{EngineOptions, KeepEngines, Precision};
 pub use profile::Profile;
 
@@ -48,6 +50,12 @@ pub trait Backend: Sync {
     /// # Errors
     /// [`crate::ErrorKind::Environment`] says why this engine cannot run on this machine and what to do.
     fn find(&self) -> Result<Found>;
+
+    /// What on this machine does not fit what this engine needs, each with the next step. Found out from files; nothing is
+    /// loaded for good.
+    fn diagnose(&self) -> Vec<Trouble> {
+        Vec::new()
+    }
 
     /// Name and version of what runs, for example `tract 0.23.9`. Loads the engine's library: a process can load one
     /// ONNX Runtime, and the first engine that is probed or loaded decides which.
@@ -99,11 +107,26 @@ pub enum ModelSource<'a> {
     Path(&'a Path),
 }
 
+/// Who else computes on the cores of a session's threads. Only who planned the threads knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cores {
+    /// Others at any time: a thread that has nothing to do sleeps, so that its core is theirs.
+    #[default]
+    Shared,
+    /// Others between two runs, such as the models of further stages: a thread that has done its part of a layer spins
+    /// until the next layer, which spares waking it, and sleeps when the run is over.
+    InTurn,
+    /// Nobody: its threads spin for some time after a run too, so that the next finds them awake.
+    Own,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
-    /// Threads inside one run; `None` leaves the engine's default.
+    /// Threads inside one run; `None` leaves them, and whether they spin, to the engine.
     pub threads: Option<usize>,
+    /// Who else computes on the cores of those threads.
+    pub cores: Cores,
     /// Shapes of the inputs, if the session will never see others. An engine that plans per shape then plans at load
     /// and keeps nothing to plan again from, which halves the memory of a model with open extents.
     pub shapes: Option<Vec<Vec<usize>>>,

@@ -15,13 +15,15 @@ use ort::{
 };
 
 use super::{
-    Backend, Builds, EngineOptions, Found, LoadOptions, ModelSource, Port, Precision, Profile, Session,
-    as_many, check_inputs,
+    Backend, Builds, Cores, EngineOptions, Found, LoadOptions, ModelSource, Port, Precision, Profile,
+    Session, Trouble, as_many, check_inputs,
 };
 use crate::{Error, Result, Tensor};
 
 mod built;
 mod convert;
+mod diagnosis;
+mod dynamic;
 mod elf;
 mod failure;
 mod library;
@@ -29,7 +31,9 @@ mod placement;
 mod places;
 mod provider;
 
+use diagnosis::Host;
 use failure::failed;
+use places::Places;
 pub use provider::Provider;
 
 /// ONNX Runtime with one execution provider.
@@ -65,6 +69,11 @@ impl Backend for Ort {
 
     fn find(&self) -> Result<Found> {
         library::found(self.provider)
+    }
+
+    fn diagnose(&self) -> Vec<Trouble> {
+        let loads = self.find().is_ok();
+        diagnosis::diagnose(&Host::this(), &Places::of_this_process(), self.provider, loads)
     }
 
     fn probe(&self) -> Result<String> {
@@ -177,8 +186,11 @@ fn describe(found: &Found) -> String {
     format!("onnxruntime {} with {}", found.version, found.providers.join(", "))
 }
 
-/// Every optimisation; nodes one after the other, so the threads work inside them. With a number of threads given they
-/// sleep while there is nothing to do: a thread that spins between two frames takes a core from the rest.
+/// Spinning ends when the last run of the session does.
+const ONLY_WHILE_RUNNING: (&str, &str) = ("session.force_spinning_stop", "1");
+
+/// Every optimisation; nodes one after the other, so the threads work inside them. How long a thread
+/// spins that has nothing to do is said by [`Cores`]: between two runs it would take a core from the rest.
 fn builder(
     environment: &ort::environment::Environment,
     options: &LoadOptions,
@@ -189,7 +201,13 @@ fn builder(
         .with_inter_threads(1)?
         .with_config_entry(placement::RECORD.0, placement::RECORD.1)?;
     if let Some(threads) = options.threads {
-        builder = builder.with_intra_threads(threads.max(1))?.with_intra_op_spinning(false)?;
+        builder = builder.with_intra_threads(threads.max(1))?;
+        builder = match options.cores {
+            Cores::Shared => builder.with_intra_op_spinning(false)?,
+            Cores::InTurn => builder.with_config_entry(ONLY_WHILE_RUNNING.0, ONLY_WHILE_RUNNING.1)?,
+            // By itself: some 25 ms after each run.
+            Cores::Own => builder,
+        };
     }
     Ok(builder)
 }

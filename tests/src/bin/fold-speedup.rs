@@ -7,7 +7,7 @@ use std::time::Instant;
 use tapetum_models::fuse::{FuseOptions, fuse};
 use tapetum_models::zoo::{self, InputSize, Weights};
 use tapetum_models::{checkpoint, onnx, open};
-use tapetum_runtime::backend::{LoadOptions, ModelSource, Session, by_name};
+use tapetum_runtime::backend::{Cores, LoadOptions, ModelSource, Session, by_name};
 use tapetum_runtime::contract::golden;
 
 const NETS: &[(&str, &str, usize, usize)] =
@@ -36,7 +36,7 @@ fn main() -> tapetum_runtime::Result<()> {
         let load = |path| {
             backend.load(
                 ModelSource::Path(path),
-                &LoadOptions { threads: Some(threads), ..LoadOptions::default() },
+                &LoadOptions { threads: Some(threads), cores: Cores::InTurn, ..LoadOptions::default() },
             )
         };
         let mut sessions = [load(&training)?, load(&deployed)?];

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use tapetum::{prepare, sink, source};
 use tapetum_runtime::{
-    Result,
+    Error, Result,
     backend::{BACKENDS, Backend, Found},
 };
 
@@ -20,21 +20,16 @@ pub struct Args {
     json: bool,
 }
 
-/// What to do about an engine that cannot run.
+/// What to do about an engine that cannot run where nothing more exact is known.
 fn remedy(engine: &str) -> &'static str {
     match engine {
         "ort" => {
             "scripts/fetch-onnxruntime fetches a pinned, checked ONNX Runtime into the user's cache \
              (needs python3 with pip); or set TAPETUM_ORT to a libonnxruntime.so"
         }
-        "ort:openvino" => {
-            "scripts/fetch-onnxruntime --flavour openvino fetches an ONNX Runtime with OpenVINO (x86-64)"
+        name if name.starts_with("ort:") => {
+            "fetch it again with scripts/fetch-onnxruntime, or set TAPETUM_ORT to another"
         }
-        "ort:cuda" => {
-            "on a machine with an NVIDIA GPU: install driver, CUDA 13 and cuDNN 9, then scripts/fetch-onnxruntime \
-             --flavour gpu; on a Jetson set TAPETUM_ORT to JetPack's libonnxruntime.so (1.24 or newer)"
-        }
-        "ort:tensorrt" => "as for ort:cuda, and install TensorRT 10",
         _ => "it is part of this build; please report this",
     }
 }
@@ -55,18 +50,23 @@ pub fn run(args: &Args) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let cache = prepare::cache_dir();
     // Looked for, not loaded: a process can load one ONNX Runtime, and each provider may be in another.
-    let engines: Vec<_> = BACKENDS.iter().map(|engine| (engine, engine.find())).collect();
+    let engines: Vec<_> = BACKENDS.iter().map(|engine| (engine, engine.find(), engine.diagnose())).collect();
     if args.json {
         let engines: Vec<_> = engines
             .iter()
-            .map(|(engine, probe)| match probe {
-                Ok(found) => json!({
-                    "engine": engine.full_name(), "version": found.version, "providers": found.providers,
-                    "library": found.library,
-                }),
-                Err(e) => json!({
-                    "engine": engine.full_name(), "missing": e.to_string(), "remedy": remedy(engine.name()),
-                }),
+            .map(|(engine, probe, troubles)| {
+                let troubles: Vec<_> =
+                    troubles.iter().map(|t| json!({"what": t.what, "next": t.next})).collect();
+                match probe {
+                    Ok(found) => json!({
+                        "engine": engine.full_name(), "version": found.version, "providers": found.providers,
+                        "library": found.library, "troubles": troubles,
+                    }),
+                    Err(e) => json!({
+                        "engine": engine.full_name(), "missing": e.to_string(), "troubles": troubles,
+                        "remedy": troubles.is_empty().then(|| remedy(engine.name())),
+                    }),
+                }
             })
             .collect();
         return print_json(&json!({
@@ -92,13 +92,22 @@ pub fn run(args: &Args) -> Result<()> {
         Err(e) => println!("fused models cannot be kept: {e}"),
     }
     println!("\nengines");
-    for (engine, found) in &engines {
+    for (engine, found, troubles) in &engines {
         match found {
-            Ok(found) => println!("  ✓ {:12} {}", engine.full_name(), shown(**engine, found)),
-            Err(e) => {
+            Ok(found) => {
+                // Its libraries load, but what it runs on may not be there.
+                let mark = if troubles.is_empty() { "✓" } else { "!" };
+                println!("  {mark} {:12} {}", engine.full_name(), shown(**engine, found));
+            }
+            Err(e) if troubles.is_empty() => {
                 println!("  ✗ {:12} {e}", engine.full_name());
                 println!("    → {}", remedy(engine.name()));
             }
+            // What does not fit says it better than where was looked.
+            Err(e) => println!("  ✗ {:12} {}", engine.full_name(), first_line(e)),
+        }
+        for trouble in troubles {
+            println!("    • {}\n      → {}", trouble.what, trouble.next);
         }
     }
     println!("\nsources");
@@ -107,6 +116,10 @@ pub fn run(args: &Args) -> Result<()> {
     let rows: Vec<_> = sink::SINKS.iter().map(|s| vec![s.name.to_owned(), s.writes.to_owned()]).collect();
     print!("{}", table::render(&rows, &[]));
     Ok(())
+}
+
+fn first_line(e: &Error) -> String {
+    e.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }
 
 /// Bytes of main memory, where the system tells.

@@ -42,8 +42,18 @@ pub fn print(summary: &Summary, pipeline: &Pipeline<'_>) {
         }
     }
     let stamps = summary.stamps;
-    if stamps.missing + stamps.backwards > 0 {
-        println!("timestamps mended: {} missing, {} that went back", stamps.missing, stamps.backwards);
+    if stamps.missing + stamps.backwards + stamps.jumps > 0 {
+        println!(
+            "timestamps mended: {} missing, {} that went back, {} that leapt",
+            stamps.missing, stamps.backwards, stamps.jumps
+        );
+    }
+    let lost = summary.losses;
+    if lost.packets + lost.frames + lost.overtaken > 0 {
+        println!(
+            "source: {} packets and {} frames lost on the way, {} pictures overtaken by newer ones",
+            lost.packets, lost.frames, lost.overtaken
+        );
     }
     break_up_times(summary);
 }

@@ -41,7 +41,7 @@ pub struct EngineArgs {
     queue: Option<Policy>,
 }
 
-fn parse_choice(text: &str) -> Result<Choice, String> {
+pub fn parse_choice(text: &str) -> Result<Choice, String> {
     if text.trim() == "auto" {
         return Ok(Choice::Auto);
     }
@@ -89,6 +89,7 @@ impl EngineArgs {
             queue: self.queue,
             cache: None,
             recorders: Vec::new(),
+            hub: None,
         }
     }
 }
@@ -234,7 +235,7 @@ fn tell_engines(item: &Item, pipeline: &Pipeline<'_>, bar: &ProgressBar) {
 }
 
 /// Set by Ctrl-C; a second one ends the program at once.
-fn stop_flag() -> Result<&'static AtomicBool> {
+pub fn stop_flag() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     static HANDLER: std::sync::OnceLock<Result<(), String>> = std::sync::OnceLock::new();
     let set = HANDLER.get_or_init(|| {

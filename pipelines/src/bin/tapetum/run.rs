@@ -17,7 +17,7 @@ pub struct Args {
     /// Another file for one of its models; may be given several times.
     #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
     models: Vec<ModelChange>,
-    /// Video file, image folder or glob, or synthetic:KIND.
+    /// Video file, image folder or glob, synthetic:KIND, rtsp://CAMERA, or loop:FILE.
     #[arg(short, long, value_name = "SRC")]
     source: String,
     /// Folder for the results; created if need be.

@@ -10,7 +10,10 @@ use serde_json::json;
 use tapetum::calibrate::{self, Recorded};
 use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::source;
-use tapetum::tune::{self, Step, tuned::Candidate, tuned::Tuned};
+use tapetum::tune::{
+    self, Extent, Step,
+    tuned::{Candidate, EngineMeasured, Tuned},
+};
 use tapetum_runtime::{Error, ErrorKind, Result};
 
 use crate::progress::Spinner;
@@ -48,16 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
     let options = args.engine.options();
     let (recorded, source, live) = record(&file, &options, &args.calibrate, args.samples.into(), args.json)?;
     let spinner = Spinner::new(args.json);
-    let mut say = |step: Step<'_>| match step {
-        Step::Preparing(step) => play::show(&spinner, step),
-        Step::Quantizing(model, precision, step) => {
-            spinner.say(format!("{model}: {}: {}", precision.name(), quantize::doing(&step)));
-        }
-        Step::Measuring(model, engine, precision) => {
-            spinner.say(format!("{model}: measuring {precision} on {engine}"));
-        }
-    };
-    let (tuned, path) = tune::tune(&file, &options, &source, live, &recorded, args.rounds.into(), &mut say)?;
+    let mut say = |step: Step<'_>| show(&spinner, step);
+    let extent =
+        Extent { rounds: args.rounds.into(), precisions: None, threads: &[], stop: play::stop_flag()? };
+    let (tuned, path) = tune::tune(&file, &options, &source, live, &recorded, &extent, &mut say)?;
     spinner.done();
     if args.json {
         let tuned = serde_json::to_value(&tuned)
@@ -66,6 +63,19 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print(&tuned, &path, &file);
     Ok(())
+}
+
+/// Says what is being measured.
+pub fn show(spinner: &Spinner, step: Step<'_>) {
+    match step {
+        Step::Preparing(step) => play::show(spinner, step),
+        Step::Quantizing(model, precision, step) => {
+            spinner.say(format!("{model}: {}: {}", precision.name(), quantize::doing(&step)));
+        }
+        Step::Measuring(model, engine, precision) => {
+            spinner.say(format!("{model}: measuring {precision} on {engine}"));
+        }
+    }
 }
 
 /// Runs the pipeline in fp32 over a source; what its models got, the source's name, and whether it is live.
@@ -95,14 +105,9 @@ pub fn record(
     Ok((recorded, info.name, info.live))
 }
 
-fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
-    let threads = tuned.models.iter().map(|m| m.threads).max().unwrap_or(1);
-    println!(
-        "{} on {} ({} cores), threads in a run: {threads}",
-        tuned.pipeline, tuned.machine.cpu, tuned.machine.cores
-    );
-    println!("reference: fp32 on {}", tuned.reference);
-    for engine in &tuned.engines {
+/// Which engines were looked at, and why one was not measured.
+pub fn print_engines(engines: &[EngineMeasured]) {
+    for engine in engines {
         match (&engine.engine_version, &engine.why_not) {
             (_, Some(why)) => println!("  ✗ {:12} {why}", engine.engine),
             (version, None) => {
@@ -110,6 +115,25 @@ fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
             }
         }
     }
+}
+
+/// How a candidate stands beside fp32, or why it did not run: one line.
+pub fn beside(candidate: &Candidate, gate: Option<f64>) -> String {
+    let figures: Vec<String> = candidate.figures.iter().map(|f| f.told(gate)).collect();
+    match (&candidate.why_not, figures.is_empty()) {
+        (Some(why), true) => why.lines().next().unwrap_or_default().to_owned(),
+        _ => figures.join(", "),
+    }
+}
+
+fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
+    let threads = tuned.models.iter().map(|m| m.threads).max().unwrap_or(1);
+    println!(
+        "{} on {} ({} cores), threads in a run: {threads}",
+        tuned.pipeline, tuned.machine.cpu, tuned.machine.cores
+    );
+    println!("reference: fp32 on {}", tuned.reference);
+    print_engines(&tuned.engines);
     for model in &tuned.models {
         let runs = table::thousands(model.runs);
         println!("\n{}: ran {runs} times; judged and timed on {} held-back inputs", model.name, model.judged);
@@ -141,10 +165,5 @@ fn row(candidate: &Candidate, picked: bool, gate: Option<f64>) -> Vec<String> {
         (false, false) => "✗",
     };
     let ms = candidate.ms_median.map_or("–".to_owned(), |ms| format!("{ms:.2}"));
-    let figures: Vec<String> = candidate.figures.iter().map(|f| f.told(gate)).collect();
-    let beside = match (&candidate.why_not, figures.is_empty()) {
-        (Some(why), true) => why.lines().next().unwrap_or_default().to_owned(),
-        _ => figures.join(", "),
-    };
-    vec![mark.to_owned(), candidate.engine.clone(), candidate.precision.clone(), ms, beside]
+    vec![mark.to_owned(), candidate.engine.clone(), candidate.precision.clone(), ms, beside(candidate, gate)]
 }

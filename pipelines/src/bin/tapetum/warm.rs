@@ -58,9 +58,13 @@ pub fn run(args: &Args) -> Result<()> {
             outcome.passed_over.iter().map(|p| json!({"engine": p.engine, "why": p.why})).collect();
         print_json(&json!({
             "pipeline": file.name, "models": warmed, "failed": failed, "passed_over": passed_over,
+            "untuned": outcome.untuned,
         }))?;
     } else {
         outcome.passed_over.iter().for_each(|p| println!("passed over {}: {}", p.engine, p.why));
+        if let Some(why) = &outcome.untuned {
+            println!("untuned: {why}; to measure: tapetum tune {} --calibrate SRC", file.path.display());
+        }
     }
     match outcome.failed.as_slice() {
         [] => Ok(()),
@@ -85,7 +89,9 @@ fn line(warmed: &Warmed) -> String {
         Origin::Found { bytes } => ("found in the cache".to_owned(), format!(", {}", table::bytes(bytes))),
         Origin::Unkept => ("nothing to keep".to_owned(), String::new()),
     };
-    format!("{} on {}: {what}, {checked}{kept}; starts in {start:.2} s", warmed.model, warmed.engine)
+    let tuned =
+        warmed.tuned.as_ref().map(|date| format!(" (chosen by the tuning of {date})")).unwrap_or_default();
+    format!("{} on {}{tuned}: {what}, {checked}{kept}; starts in {start:.2} s", warmed.model, warmed.engine)
 }
 
 fn object(warmed: &Warmed) -> serde_json::Value {
@@ -95,7 +101,7 @@ fn object(warmed: &Warmed) -> serde_json::Value {
         Origin::Unkept => ("unkept", None, None),
     };
     json!({
-        "model": warmed.model, "engine": warmed.engine, "origin": origin, "build_seconds": seconds,
+        "model": warmed.model, "engine": warmed.engine, "tuned": warmed.tuned, "origin": origin, "build_seconds": seconds,
         "bytes": bytes, "golden_error": warmed.golden, "start_seconds": warmed.start.as_secs_f64(),
         "check_seconds": warmed.golden.map(|_| warmed.checking.as_secs_f64()),
     })

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{super::palette, page::Escaped, series::Series};
+use super::{
+    super::{markup::Escaped, palette},
+    series::Series,
+};
 use crate::{StageInfo, Summary};
 
 const WIDTH: f64 = 900.0;

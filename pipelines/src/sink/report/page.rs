@@ -5,31 +5,12 @@ use std::fmt::{self, Write};
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 
 use super::{
-    super::summary::fps,
+    super::{markup::Escaped, summary::fps},
     chart,
     frames::{Frames, Kept, Why},
     series::Series,
 };
 use crate::{RunInfo, StageInfo, Summary, stage::Interval};
-
-/// Text with everything escaped that HTML would take for its own.
-pub(super) struct Escaped<T>(pub T);
-
-impl<T: fmt::Display> fmt::Display for Escaped<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for letter in self.0.to_string().chars() {
-            match letter {
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '&' => f.write_str("&amp;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 type Stages<'a> = (Option<&'a StageInfo>, Option<&'a StageInfo>);
 
@@ -205,9 +186,15 @@ fn accounting(out: &mut String, summary: &Summary) -> fmt::Result {
     for (what, why, n) in frames.dropped.iter().map(|(why, n)| ("dropped", *why, n)).chain(failed) {
         write!(out, "<tr><td>{what}: {}<td class=\"n\">{n}</tr>", Escaped(why))?;
     }
-    let stamps =
-        [("timestamps missing", summary.stamps.missing), ("timestamps backwards", summary.stamps.backwards)];
-    for (what, n) in stamps.into_iter().filter(|(_, n)| *n > 0) {
+    let faults = [
+        ("timestamps missing", summary.stamps.missing),
+        ("timestamps backwards", summary.stamps.backwards),
+        ("timestamps that leapt", summary.stamps.jumps),
+        ("packets lost before us", summary.losses.packets),
+        ("frames lost before us", summary.losses.frames),
+        ("pictures overtaken by newer ones", summary.losses.overtaken),
+    ];
+    for (what, n) in faults.into_iter().filter(|(_, n)| *n > 0) {
         write!(out, "<tr><td>{what}<td class=\"n\">{n}</tr>")?;
     }
     out.write_str("</table>")

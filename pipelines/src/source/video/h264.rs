@@ -8,7 +8,7 @@ use openh264::{
 use tapetum_runtime::{Error, Image, PixelFormat, Result};
 
 /// A decoder of one stream.
-pub(super) struct H264 {
+pub(in crate::source) struct H264 {
     decoder: Decoder,
     /// Pictures that the decoder still held at the end, in their order.
     rest: std::vec::IntoIter<Image>,
@@ -16,7 +16,7 @@ pub(super) struct H264 {
 }
 
 impl H264 {
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::source) fn new() -> Result<Self> {
         // Flushing after every access unit breaks streams with B-frames: their pictures come later.
         let config = DecoderConfig::new().flush_after_decode(Flush::NoFlush);
         let decoder = Decoder::with_api_config(OpenH264API::from_source(), config)
@@ -28,7 +28,7 @@ impl H264 {
     ///
     /// # Errors
     /// [`tapetum_runtime::ErrorKind::BadFile`] if it cannot be decoded.
-    pub(super) fn feed(&mut self, unit: &[u8], out: &mut Image) -> Result<bool> {
+    pub(in crate::source) fn feed(&mut self, unit: &[u8], out: &mut Image) -> Result<bool> {
         match self.decoder.decode(unit) {
             Ok(Some(picture)) => {
                 convert(&picture, out);
@@ -43,7 +43,7 @@ impl H264 {
     ///
     /// # Errors
     /// As [`H264::feed`].
-    pub(super) fn flush(&mut self, out: &mut Image) -> Result<bool> {
+    pub(in crate::source) fn flush(&mut self, out: &mut Image) -> Result<bool> {
         if !self.flushed {
             self.flushed = true;
             let rest = self.decoder.flush_remaining();
@@ -69,4 +69,20 @@ impl H264 {
 fn convert(picture: &DecodedYUV<'_>, out: &mut Image) {
     let (width, height) = picture.dimensions();
     picture.write_rgb8(out.reset(width, height, PixelFormat::Rgb8));
+}
+
+/// OpenH264 decodes 8-bit 4:2:0 only.
+///
+/// # Errors
+/// [`tapetum_runtime::ErrorKind::Unsupported`] with the name of the profile.
+pub(in crate::source) fn refuse_profile(profile: u8) -> Result<()> {
+    let name = match profile {
+        110 => "High 10 (10 bits)",
+        122 => "High 4:2:2",
+        44 | 244 => "High 4:4:4",
+        _ => return Ok(()),
+    };
+    Err(Error::unsupported(format!(
+        "H.264 of the profile {name}; this build decodes 8-bit 4:2:0 (Baseline, Main, High)"
+    )))
 }

@@ -4,8 +4,10 @@ use std::{
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use tapetum_runtime::{Error, ErrorKind, Frame, Image, PixelFormat, Result};
 use zune_jpeg::{
     JpegDecoder,
@@ -13,7 +15,10 @@ use zune_jpeg::{
 };
 
 use super::avi::{self, Video};
-use crate::source::{Next, Source, SourceInfo};
+use crate::source::{
+    Next, Source, SourceInfo,
+    packets::{Codec, Packet},
+};
 
 /// Codecs that are JPEG pictures one after the other.
 const CODECS: [&[u8; 4]; 6] = [b"MJPG", b"mjpg", b"AVRn", b"dmb1", b"jpeg", b"JPEG"];
@@ -31,6 +36,12 @@ pub(super) struct Avi {
     data: Vec<u8>,
     /// The picture shown last, for frames that show it again.
     shown: Option<Image>,
+    /// Packets for who asks, once somebody does.
+    keep: bool,
+    packets: Vec<Packet>,
+    /// The latest packet's bytes, for frames that show it again.
+    latest: Option<Bytes>,
+    begun: bool,
 }
 
 impl Avi {
@@ -56,7 +67,30 @@ impl Avi {
             interval: Some(video.interval),
             size: Some(video.size),
         };
-        Ok(Self { path: path.to_owned(), file, info, video, next: 0, data: Vec::new(), shown: None })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            info,
+            video,
+            next: 0,
+            data: Vec::new(),
+            shown: None,
+            keep: false,
+            packets: Vec::new(),
+            latest: None,
+            begun: false,
+        })
+    }
+
+    /// Keeps the picture that is in `data`, or the one before, as the packet of the frame at `pts`.
+    fn keep(&mut self, pts: Duration, again: bool) {
+        if !again {
+            self.latest = Some(Bytes::copy_from_slice(&self.data));
+        }
+        if let Some(bytes) = self.latest.clone() {
+            let gap = !std::mem::replace(&mut self.begun, true);
+            self.packets.push(Packet { codec: Codec::Jpeg, key: true, gap, pts, parameters: None, bytes });
+        }
     }
 
     fn decode(&mut self, at: u64, size: u32, out: &mut Image) -> Result<()> {
@@ -91,14 +125,28 @@ impl Source for Avi {
         frame.captured = None;
         self.next += 1;
         match self.decode(at, size, &mut frame.image) {
-            Ok(()) => Ok(Next::Frame),
+            Ok(()) => {
+                if self.keep {
+                    self.keep(frame.pts, size == 0);
+                }
+                Ok(Next::Frame)
+            }
             Err(e) => Ok(Next::Unreadable(e.at(format!("{}: frame {}", self.path.display(), frame.seq)))),
         }
+    }
+
+    fn keep_packets(&mut self) -> bool {
+        self.keep = true;
+        true
+    }
+
+    fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
+        self.packets.drain(..).for_each(take);
     }
 }
 
 /// Decodes a JPEG picture; grey ones stay grey. Pictures without Huffman tables, as MJPEG has them, get the usual ones.
-fn jpeg(data: &[u8], out: &mut Image) -> Result<()> {
+pub(in crate::source) fn jpeg(data: &[u8], out: &mut Image) -> Result<()> {
     let bad = |e: &dyn std::fmt::Display| Error::bad_file(format!("no whole JPEG picture: {e}"));
     let options =
         DecoderOptions::default().set_max_width(MOST_SIDE).set_max_height(MOST_SIDE).set_strict_mode(true);

@@ -7,8 +7,8 @@ use tapetum_runtime::{Error, ErrorKind, Result};
 use super::{Opened, Source};
 
 pub mod avi;
-mod h264;
-mod mjpeg;
+pub(super) mod h264;
+pub(super) mod mjpeg;
 mod mp4;
 #[cfg(feature = "opencv")]
 mod opencv;

@@ -10,11 +10,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use re_mp4::{Sample, StsdBoxContent, Track, TrackKind};
 use tapetum_runtime::{Error, ErrorKind, Frame, Result};
 
-use super::h264::H264;
-use crate::source::{Next, Source, SourceInfo, StampFaults, stamps::Mender};
+use super::h264::{H264, refuse_profile};
+use crate::source::{
+    Next, Source, SourceInfo, StampFaults,
+    packets::{self, Codec, Packet},
+    stamps::Mender,
+};
 
 /// Largest access unit that is read, in bytes.
 const MOST_BYTES: u64 = 64 << 20;
@@ -38,6 +43,10 @@ pub(super) struct Mp4 {
     /// Scratch.
     sample: Vec<u8>,
     unit: Vec<u8>,
+    /// Packets for who asks, once somebody does.
+    keep: bool,
+    packets: Vec<Packet>,
+    told: Bytes,
 }
 
 impl Mp4 {
@@ -109,6 +118,9 @@ impl Mp4 {
             seq: 0,
             sample: Vec::new(),
             unit: Vec::new(),
+            keep: false,
+            packets: Vec::new(),
+            told: Bytes::new(),
             samples,
         })
     }
@@ -146,16 +158,37 @@ impl Mp4 {
     fn feed(&mut self, at: usize, frame: &mut Frame) -> Result<bool> {
         self.read(at)?;
         let shown = self.samples[at].composition_timestamp;
+        if self.keep {
+            self.keep(at, shown);
+        }
         self.pending.push(Reverse(shown));
         self.decoder.feed(&self.unit, &mut frame.image).inspect_err(|_| {
             self.pending.retain(|Reverse(time)| *time != shown);
         })
     }
 
+    /// Keeps sample `at`, which is in `unit`, as a packet.
+    fn keep(&mut self, at: usize, shown: i64) {
+        let bytes = Bytes::copy_from_slice(&self.unit);
+        let key = self.samples[at].is_sync && packets::has_idr(&bytes);
+        let mut parameters = None;
+        if key && self.told != self.headers {
+            self.told = Bytes::copy_from_slice(&self.headers);
+            parameters = Some(self.told.clone());
+        }
+        let pts = Duration::from_secs_f64(self.seconds(shown));
+        // Only the first of the file: what is broken was fed to the decoder all the same.
+        let gap = at == 0;
+        self.packets.push(Packet { codec: Codec::H264, key, gap, pts, parameters, bytes });
+    }
+
+    fn seconds(&self, shown: i64) -> f64 {
+        shown.max(0) as f64 / self.samples[0].timescale.max(1) as f64
+    }
+
     /// Stamps the picture that just came out: pictures come in the order in which they are shown.
     fn stamp(&mut self, frame: &mut Frame) {
-        let timescale = self.samples[0].timescale.max(1) as f64;
-        let shown = self.pending.pop().map(|Reverse(time)| time.max(0) as f64 / timescale);
+        let shown = self.pending.pop().map(|Reverse(time)| self.seconds(time));
         frame.pts = self.mender.mend(shown.map(Duration::from_secs_f64));
         self.number(frame);
     }
@@ -204,17 +237,13 @@ impl Source for Mp4 {
     fn stamps(&self) -> StampFaults {
         self.mender.faults()
     }
-}
 
-/// OpenH264 decodes 8-bit 4:2:0 only.
-fn refuse_profile(profile: u8) -> Result<()> {
-    let name = match profile {
-        110 => "High 10 (10 bits)",
-        122 => "High 4:2:2",
-        44 | 244 => "High 4:4:4",
-        _ => return Ok(()),
-    };
-    Err(Error::unsupported(format!(
-        "H.264 of the profile {name}; this build decodes 8-bit 4:2:0 (Baseline, Main, High)"
-    )))
+    fn keep_packets(&mut self) -> bool {
+        self.keep = true;
+        true
+    }
+
+    fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
+        self.packets.drain(..).for_each(take);
+    }
 }

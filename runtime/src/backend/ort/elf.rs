@@ -59,7 +59,7 @@ fn promised(path: &Path) -> std::io::Result<u64> {
 }
 
 /// The little-endian number of `bytes` bytes at `at`.
-fn word(data: &[u8], at: usize, bytes: usize) -> Option<u64> {
+pub(super) fn word(data: &[u8], at: usize, bytes: usize) -> Option<u64> {
     Some(data.get(at..at + bytes)?.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
 }
 

@@ -1,7 +1,8 @@
 //! Prints how fast one model runs on every engine that runs in this process, interleaved, and how far each is from the
 //! first: `TAPETUM_ORT=… cargo run --release -p tapetum-tests --bin engine-speed -- MODEL [THREADS] [ROUNDS]`.
 //!
-//! `engine-speed serve MODEL ENGINE THREADS [BATCH] [SIZE]` runs it once per line of its input ([`serve`]).
+//! `engine-speed serve MODEL ENGINE THREADS [BATCH] [SIZE] [own|in-turn|shared]` runs it when it is asked ([`serve`]);
+//! `engine-speed peak ENGINE THREADS` prints the GFLOP/s of a matrix product.
 //!
 //! The model has one image input; an open batch is 1, an open height or width 256.
 
@@ -11,9 +12,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use tapetum_models::peak::{cost_of_file, matmul_peak};
-use tapetum_runtime::backend::{BACKENDS, Backend, LoadOptions, ModelSource, Precision, Session};
+use tapetum_runtime::backend::{
+    BACKENDS, Backend, Cores, LoadOptions, ModelSource, Precision, Session, by_name,
+};
 use tapetum_runtime::contract::golden;
 use tapetum_runtime::{Error, Result, Tensor};
+
+use serve::Served;
 
 struct Runner {
     engine: &'static dyn Backend,
@@ -28,7 +33,8 @@ fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let usage = || {
         Error::config(
-            "usage: engine-speed MODEL [THREADS] [ROUNDS] | serve MODEL ENGINE THREADS [BATCH] [SIZE]",
+            "usage: engine-speed MODEL [THREADS] [ROUNDS] | serve MODEL ENGINE THREADS [BATCH] [SIZE] \
+             [own|in-turn|shared] | peak ENGINE THREADS",
         )
     };
     let model = args.next().ok_or_else(usage)?;
@@ -36,7 +42,19 @@ fn main() -> Result<()> {
         let (model, engine) = (args.next().ok_or_else(usage)?, args.next().ok_or_else(usage)?);
         let mut number = |otherwise| args.next().and_then(|t| t.parse().ok()).unwrap_or(otherwise);
         let (threads, batch, size) = (number(2), number(1), number(256));
-        return serve::serve(Path::new(&model), &engine, threads, batch, size);
+        let cores = match args.next().as_deref() {
+            None | Some("own") => Cores::Own,
+            Some("in-turn") => Cores::InTurn,
+            Some("shared") => Cores::Shared,
+            Some(_) => return Err(usage()),
+        };
+        return Served { model: Path::new(&model), engine: &engine, threads, cores, batch, size }.serve();
+    }
+    if model == "peak" {
+        let engine = by_name(&args.next().ok_or_else(usage)?)?;
+        let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
+        println!("{}", matmul_peak(engine, threads)?);
+        return Ok(());
     }
     let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
     let rounds = args.next().and_then(|t| t.parse().ok()).unwrap_or(15);
@@ -96,7 +114,8 @@ fn load(model: &Path, threads: usize) -> Vec<Runner> {
             _ => &[Precision::Fp32],
         };
         for &precision in precisions {
-            let mut options = LoadOptions { threads: Some(threads), ..LoadOptions::default() };
+            let mut options =
+                LoadOptions { threads: Some(threads), cores: Cores::InTurn, ..LoadOptions::default() };
             options.engines.openvino.precision = precision;
             match backend.load(ModelSource::Path(model), &options) {
                 Ok(session) => {

@@ -14,7 +14,7 @@ use tapetum_models::fold::fold_all;
 use tapetum_models::graph::Graph;
 use tapetum_models::zoo::{FAMILIES, InputSize, Network, Weights};
 use tapetum_models::{onnx, open};
-use tapetum_runtime::backend::{Backend, LoadOptions, ModelSource, Session, by_name};
+use tapetum_runtime::backend::{Backend, Cores, LoadOptions, ModelSource, Session, by_name};
 use tapetum_runtime::seed::Seeded;
 use tapetum_runtime::{Error, ErrorKind, Result, Tensor};
 
@@ -118,7 +118,7 @@ fn load(backend: &dyn Backend, graph: &Graph, threads: usize) -> Result<Box<dyn 
     onnx::write(graph, model.as_file_mut())?;
     backend.load(
         ModelSource::Path(model.path()),
-        &LoadOptions { threads: Some(threads), ..LoadOptions::default() },
+        &LoadOptions { threads: Some(threads), cores: Cores::InTurn, ..LoadOptions::default() },
     )
 }
 

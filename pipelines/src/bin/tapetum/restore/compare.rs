@@ -76,7 +76,7 @@ impl Truth {
                         out.copy_from(&frame.image);
                         return Ok(seq.to_string());
                     }
-                    Next::Frame => {}
+                    Next::Frame | Next::Idle => {}
                     Next::Unreadable(e) => return Err(e.at(format!("truth of frame {seq}"))),
                     Next::End => return Err(Error::bad_input(format!("the truth ends before frame {seq}"))),
                 }

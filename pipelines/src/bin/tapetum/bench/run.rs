@@ -1,48 +1,24 @@
-//! `tapetum bench`
+//! One configuration, as it would run: percentiles per stage and end to end.
 
-use std::path::PathBuf;
-
-use clap::Args as ClapArgs;
 use serde_json::json;
 use tapetum::assemble::Pipeline;
-use tapetum::config::{ModelChange, PipelineFile};
+use tapetum::config::PipelineFile;
 use tapetum::executor::Outcome;
 use tapetum::{Fate, Item, Restorations, Summary, source};
 use tapetum_runtime::Result;
 use tapetum_runtime::latency::Histogram;
 use tapetum_runtime::quality::Flicker;
 
+use super::Args;
 use crate::{outcome, play, print_json, table};
 
 /// Pixels that change by at most this from frame to frame count as static, in 8-bit steps: the noise of a camera.
 const STATIC: u8 = 6;
 
-/// Arguments of `tapetum bench`.
-#[derive(ClapArgs)]
-pub struct Args {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Another file for one of its models; may be given several times.
-    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
-    models: Vec<ModelChange>,
-    /// Video file, image folder or glob, or synthetic:KIND.
-    #[arg(short, long, value_name = "SRC")]
-    source: String,
-    /// Runs that are measured, after one that is not.
-    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    runs: u16,
-    #[command(flatten)]
-    engine: play::EngineArgs,
-    /// Print one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Nothing is written: what is measured is source, stages and executor.
-pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
+pub fn run(args: &Args, file: &PipelineFile) -> Result<()> {
     let info = source::open(&args.source)?.info().clone();
-    let pipeline = play::load(&file, &args.engine.options(), &info, args.json)?;
+    let pipeline = play::load(file, &args.engine.options(), &info, args.json)?;
     if !args.json {
         print!("{}", play::describe(&pipeline, &info));
     }

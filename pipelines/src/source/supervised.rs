@@ -1,0 +1,421 @@
+//! A source that comes back by itself: opened again after every failure, with one line of time and of numbers throughout.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tapetum_runtime::{
+    Error, ErrorKind, Frame, Result,
+    clock::{Clock, Monotonic, Tick},
+};
+
+use super::{
+    Losses, Next, Opened, Source, SourceInfo, StampFaults,
+    live::{GLANCE, Live, Stop},
+    packets::Packet,
+    recover::{Do, Loss, Patience, Phase, Recovery, SourceFaults},
+    rtsp::{self, RtspOptions},
+};
+
+/// How a camera is opened and looked after.
+#[derive(Clone, Debug, Default)]
+pub struct LiveOptions {
+    /// For `rtsp://`; what the address says behind its `#` goes before it.
+    pub rtsp: RtspOptions,
+    /// When it is given up and opened again.
+    pub patience: Patience,
+    /// Whether the encoded pictures are kept for [`Source::packets`], where the source has them.
+    pub packets: bool,
+}
+
+/// Opens a source. It returns soon after the [`Stop`] is set.
+pub type Opener = Box<dyn FnMut(&Stop) -> Opened + Send>;
+
+/// A camera, or what stands for one, that never ends by itself: what goes wrong is counted and it is opened again.
+///
+/// Its frames have one line of time: after an outage it goes on as much later as the time that passed. Sequence numbers
+/// go on, too. [`Source::next`] gives frames, [`Next::Unreadable`] and [`Next::Idle`], and [`Next::End`] once it is told
+/// to stop, within a tenth of a second; never an error.
+pub struct Supervised {
+    live: Live,
+    state: Arc<SourceState>,
+}
+
+/// Looks after the source that `spec` names ([`super::open`]). It is opened by a thread of its own, so this returns at
+/// once, whether or not the source is there. A file ends where it ends; `loop:` does not.
+///
+/// # Errors
+/// [`ErrorKind::Environment`] if the system gives no thread. What is wrong with `spec` shows in the state: one camera
+/// that is configured wrongly does not keep the others from starting.
+pub fn open_live(spec: &str, options: &LiveOptions, stop: Stop) -> Result<Supervised> {
+    let (name, spec, rtsp) = (rtsp::shown(spec), spec.to_owned(), options.rtsp.clone());
+    let open: Opener = Box::new(move |stop| match spec.starts_with(rtsp::SCHEME) {
+        true => rtsp::Rtsp::open(&spec, &rtsp, stop).map(|source| Box::new(source) as Box<dyn Source>),
+        false => super::open(&spec),
+    });
+    Supervised::start(name, open, options, stop, Arc::new(Monotonic::start()))
+}
+
+impl Supervised {
+    /// As [`open_live`], with any way to open the source. `name` is shown until the source tells its own.
+    ///
+    /// # Errors
+    /// As [`open_live`].
+    pub fn start(
+        name: String,
+        open: Opener,
+        options: &LiveOptions,
+        stop: Stop,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let now = clock.now();
+        // The same camera waits the same times in every run, and no two cameras do.
+        let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let info = SourceInfo { name, live: true, ..SourceInfo::default() };
+        let recovery = Recovery::new(options.patience, seed, now);
+        let state = Arc::new(SourceState {
+            clock: Arc::clone(&clock),
+            overtaken: Mutex::default(),
+            health: Mutex::new(SourceHealth {
+                now,
+                phase: recovery.phase().clone(),
+                info: info.clone(),
+                faults: SourceFaults::default(),
+                pictures: 0,
+                latest: None,
+                stamps: StampFaults::default(),
+                losses: Losses::default(),
+                down: recovery.down(),
+            }),
+        });
+        let watched = Watched {
+            open,
+            source: None,
+            recovery,
+            clock,
+            stop: stop.clone(),
+            state: Arc::clone(&state),
+            line: Line::default(),
+            info,
+            past: (StampFaults::default(), Losses::default()),
+            packets: options.packets,
+        };
+        let mut live = Live::start(Box::new(watched), stop)?;
+        if options.packets {
+            live.keep_packets();
+        }
+        *state.overtaken.lock().unwrap_or_else(PoisonError::into_inner) = live.overtaken();
+        Ok(Self { live, state })
+    }
+
+    /// How it fares; a handle that outlives the source.
+    pub fn state(&self) -> Arc<SourceState> {
+        Arc::clone(&self.state)
+    }
+}
+
+impl Source for Supervised {
+    fn info(&self) -> &SourceInfo {
+        self.live.info()
+    }
+
+    fn next(&mut self, frame: &mut Frame) -> Result<Next> {
+        self.live.next(frame)
+    }
+
+    fn stamps(&self) -> StampFaults {
+        self.live.stamps()
+    }
+
+    fn losses(&self) -> Losses {
+        self.live.losses()
+    }
+
+    fn keep_packets(&mut self) -> bool {
+        self.live.keep_packets()
+    }
+
+    fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
+        self.live.packets(take);
+    }
+}
+
+/// How a source fares; read by health checks and metrics, at any time and from any thread.
+pub struct SourceState {
+    health: Mutex<SourceHealth>,
+    overtaken: Mutex<Arc<AtomicU64>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A source's health at one moment. Times are of the clock that [`SourceHealth::now`] shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceHealth {
+    /// When this was.
+    pub now: Tick,
+    /// Where it stands.
+    pub phase: Phase,
+    /// What is known of it; no secrets.
+    pub info: SourceInfo,
+    /// What went wrong so far. The downtime includes the outage that goes on.
+    pub faults: SourceFaults,
+    /// Pictures that came, whether or not anybody took them.
+    pub pictures: u64,
+    /// When the latest picture came, and its wall-clock time.
+    pub latest: Option<(Tick, SystemTime)>,
+    /// Mended timestamps, over all connections.
+    pub stamps: StampFaults,
+    /// What was lost, over all connections.
+    pub losses: Losses,
+    down: Option<Tick>,
+}
+
+impl SourceState {
+    /// The health now.
+    pub fn health(&self) -> SourceHealth {
+        let overtaken = Arc::clone(&self.overtaken.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut health = self.lock().clone();
+        health.now = self.clock.now();
+        health.losses.overtaken += overtaken.load(Ordering::Relaxed);
+        if let (Some(down), false) = (health.down, health.phase == Phase::Stopped) {
+            health.faults.downtime += health.now.saturating_sub(down);
+        }
+        health
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SourceHealth> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread of [`Supervised`] reads: the source that is open, or the wait for the next attempt.
+struct Watched {
+    open: Opener,
+    source: Option<Box<dyn Source>>,
+    recovery: Recovery,
+    clock: Arc<dyn Clock>,
+    stop: Stop,
+    state: Arc<SourceState>,
+    line: Line,
+    info: SourceInfo,
+    /// Figures of the connections that are over.
+    past: (StampFaults, Losses),
+    packets: bool,
+}
+
+impl Watched {
+    fn try_open(&mut self) {
+        self.publish();
+        let opened = catch_unwind(AssertUnwindSafe(|| (self.open)(&self.stop)));
+        let now = self.clock.now();
+        match opened.unwrap_or_else(|_| Err(Error::internal("it panicked while it was opened"))) {
+            Ok(mut source) => {
+                if self.packets {
+                    source.keep_packets();
+                }
+                self.info = source.info().clone();
+                self.line.reopened();
+                self.source = Some(source);
+                self.recovery.opened(now);
+            }
+            Err(e) => self.recovery.refused(now, e.to_string(), hopeless(&e)),
+        }
+        self.publish();
+    }
+
+    fn read(&mut self, frame: &mut Frame) -> Result<Next> {
+        let Some(source) = &mut self.source else {
+            return Err(Error::internal("a source that is not open cannot be read"));
+        };
+        let next = catch_unwind(AssertUnwindSafe(|| source.next(frame)))
+            .unwrap_or_else(|_| Err(Error::internal("it panicked")));
+        let now = self.clock.now();
+        let loss = match next {
+            Ok(Next::Frame) => {
+                self.line.place(frame, now);
+                let first = self.recovery.picture(now);
+                let figures = (source.stamps(), source.losses());
+                if self.info != *source.info() {
+                    self.info.clone_from(source.info());
+                    self.state.lock().info.clone_from(&self.info);
+                }
+                self.count(frame, now, figures);
+                if first {
+                    self.publish();
+                }
+                return Ok(Next::Frame);
+            }
+            Ok(Next::Unreadable(why)) => {
+                self.recovery.unreadable(now);
+                frame.seq = self.line.number(frame.seq);
+                if !self.recovery.stalled(now) {
+                    return Ok(Next::Unreadable(why));
+                }
+                Loss::Stall
+            }
+            Ok(Next::Idle) if !self.recovery.stalled(now) => return Ok(Next::Idle),
+            Ok(Next::Idle) => Loss::Stall,
+            Ok(Next::End) if !self.info.live => {
+                self.end();
+                return Ok(Next::End);
+            }
+            Ok(Next::End) => Loss::Ended,
+            Err(e) => Loss::Failed { why: e.to_string(), hopeless: hopeless(&e) },
+        };
+        self.close();
+        self.recovery.lost(now, loss);
+        self.publish();
+        Ok(Next::Idle)
+    }
+
+    /// Gives the source up and keeps its figures.
+    fn close(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.past.0 += source.stamps();
+            self.past.1 += source.losses();
+        }
+    }
+
+    fn end(&mut self) {
+        self.close();
+        self.recovery.stop();
+        self.publish();
+    }
+
+    fn figures(&self) -> (StampFaults, Losses) {
+        let (mut stamps, mut losses) = self.past;
+        if let Some(source) = &self.source {
+            stamps += source.stamps();
+            losses += source.losses();
+        }
+        (stamps, losses)
+    }
+
+    /// For every picture: only what changes with it.
+    fn count(&self, frame: &Frame, now: Tick, current: (StampFaults, Losses)) {
+        let mut health = self.state.lock();
+        health.pictures += 1;
+        health.latest = Some((now, frame.captured.unwrap_or_else(SystemTime::now)));
+        (health.stamps, health.losses) = self.past;
+        health.stamps += current.0;
+        health.losses += current.1;
+    }
+
+    fn publish(&self) {
+        let (stamps, losses) = self.figures();
+        let mut health = self.state.lock();
+        health.phase.clone_from(self.recovery.phase());
+        health.faults.clone_from(self.recovery.faults());
+        health.info.clone_from(&self.info);
+        health.down = self.recovery.down();
+        (health.stamps, health.losses) = (stamps, losses);
+    }
+}
+
+impl Source for Watched {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn next(&mut self, frame: &mut Frame) -> Result<Next> {
+        if self.stop.is_set() {
+            self.end();
+            return Ok(Next::End);
+        }
+        match self.recovery.ask(self.clock.now()) {
+            Do::Open => self.try_open(),
+            Do::Read => return self.read(frame),
+            Do::Wait(left) => std::thread::sleep(left.min(GLANCE)),
+            Do::Stop => return Ok(Next::End),
+        }
+        Ok(Next::Idle)
+    }
+
+    fn stamps(&self) -> StampFaults {
+        self.figures().0
+    }
+
+    fn losses(&self) -> Losses {
+        self.figures().1
+    }
+
+    fn keep_packets(&mut self) -> bool {
+        self.packets = true;
+        self.source.as_mut().is_none_or(|source| source.keep_packets())
+    }
+
+    fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
+        let (Some(source), now) = (&mut self.source, self.clock.now()) else { return };
+        let line = &mut self.line;
+        source.packets(&mut |mut packet| {
+            packet.pts = line.time(packet.pts, now);
+            take(packet);
+        });
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Whether a new attempt cannot mend it by itself.
+fn hopeless(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::InvalidConfig | ErrorKind::Unsupported)
+}
+
+/// Joins the times and numbers of one connection to those of the one before.
+#[derive(Debug, Default)]
+struct Line {
+    /// Time of the latest frame, and when it came.
+    last: Option<(Duration, Tick)>,
+    /// The number after the latest one.
+    next: u64,
+    /// Added to this connection's times (in nanoseconds) and numbers, once that is known.
+    shift: Option<i128>,
+    ahead: Option<u64>,
+}
+
+impl Line {
+    fn reopened(&mut self) {
+        (self.shift, self.ahead) = (None, None);
+    }
+
+    /// Whatever comes first of a connection, a packet or a frame, is as much later than the last frame before as the
+    /// time that passed.
+    fn time(&mut self, pts: Duration, now: Tick) -> Duration {
+        let pts = pts.as_nanos().cast_signed();
+        let shift = *self.shift.get_or_insert_with(|| match self.last {
+            None => 0,
+            Some((last, at)) => {
+                let passed = now.saturating_sub(at).max(Duration::from_nanos(1));
+                (last + passed).as_nanos().cast_signed() - pts
+            }
+        });
+        Duration::from_nanos(u64::try_from(pts + shift).unwrap_or(0))
+    }
+
+    fn number(&mut self, seq: u64) -> u64 {
+        let next = self.next;
+        let seq = seq + *self.ahead.get_or_insert_with(|| next.saturating_sub(seq));
+        self.next = self.next.max(seq + 1);
+        seq
+    }
+
+    fn place(&mut self, frame: &mut Frame, now: Tick) {
+        frame.seq = self.number(frame.seq);
+        let pts = self.time(frame.pts, now);
+        frame.pts = match self.last {
+            Some((last, _)) if pts <= last => last + Duration::from_nanos(1),
+            _ => pts,
+        };
+        self.last = Some((frame.pts, now));
+    }
+}
