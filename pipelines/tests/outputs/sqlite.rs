@@ -67,7 +67,7 @@ fn a_lock_held_by_somebody_else_is_told_and_waited_for_and_nothing_is_lost() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let start = std::time::Instant::now();
     made.extend(offer(&*outputs[0], &ids, 50));
-    assert!(start.elapsed() < Duration::from_millis(200), "an offer waited for the lock");
+    assert!(start.elapsed() < Duration::from_secs(1), "an offer waited for the lock");
     until(Duration::from_secs(10), "the lock is told", || {
         let status = outputs[0].status();
         !status.up && status.why.is_some_and(|why| why.contains("locked")) && status.queued == 50

@@ -97,7 +97,7 @@ fn failing_answers_are_tried_again_in_order_and_nobody_waits() {
     );
     let start = Instant::now();
     let made = offer(&*outputs[0], &Ids::new().unwrap(), 20);
-    assert!(start.elapsed() < Duration::from_millis(200), "an offer waited for the receiver");
+    assert!(start.elapsed() < Duration::from_secs(1), "an offer waited for the receiver");
     let mut told = Vec::new();
     until(Duration::from_secs(30), "all are taken", || {
         told.extend(outputs[0].status().why);

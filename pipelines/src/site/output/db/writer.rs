@@ -65,8 +65,11 @@ pub trait Keeper: Send + 'static {
 pub struct Writer<K: Keeper> {
     shared: Arc<Shared<K::Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    dropped: Box<dyn Fn(&K::Job) + Send + Sync>,
+    dropped: Dropped<K::Job>,
 }
+
+/// Is told of a job that fell out of memory.
+type Dropped<J> = Box<dyn Fn(&J) + Send + Sync>;
 
 struct Shared<J> {
     queue: Mutex<Queue<J>>,
