@@ -65,7 +65,9 @@ fn free_port() -> u16 {
 
 /// Everything that comes on `#`: the last payload by topic, and the ids of events in order, each once per revision.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<(BTreeMap<String, String>, Vec<String>)>>);
+struct Heard(Arc<Mutex<(ByTopic, Vec<String>)>>);
+
+type ByTopic = BTreeMap<String, String>;
 
 impl Heard {
     fn listen(port: u16, login: Option<(&str, &str)>) -> Self {

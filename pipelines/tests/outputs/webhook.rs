@@ -11,6 +11,8 @@ use tapetum::site::event::Ids;
 
 use super::{offer, open, until};
 
+type Shared<T> = Arc<Mutex<T>>;
+
 /// What the receiver does with the nth request.
 type Plan = fn(usize) -> Answer;
 
@@ -22,7 +24,7 @@ enum Answer {
 }
 
 /// A receiver; the keys of events that it has taken, in order, and the head of the last request.
-fn receiver(plan: Plan) -> (u16, Arc<Mutex<Vec<String>>>, Arc<Mutex<String>>) {
+fn receiver(plan: Plan) -> (u16, Shared<Vec<String>>, Shared<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (taken, head) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(String::new())));
