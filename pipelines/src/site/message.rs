@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something for the outputs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub enum Message {
 
 /// One thing that was seen for some time, for example a person who walks through the picture. It is told when it begins, when it
 /// changes notably (a better picture) and when it ends; all with the same [`Event::id`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Unique over all cameras and restarts; sorts by time.
     pub id: String,
@@ -30,10 +30,10 @@ pub struct Event {
     /// Whether it has ended.
     pub phase: Phase,
     /// Wall-clock time of the first frame that it was seen on.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub start: SystemTime,
     /// Wall-clock time of the last frame that it was seen on; none while it goes on.
-    #[serde(serialize_with = "rfc3339_or_null")]
+    #[serde(serialize_with = "rfc3339_or_null", deserialize_with = "from_rfc3339_or_null")]
     pub end: Option<SystemTime>,
     /// Frames that it was seen on.
     pub frames: u64,
@@ -56,7 +56,7 @@ pub struct Event {
 }
 
 /// Where an event is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// It was just seen.
@@ -103,4 +103,15 @@ pub(crate) fn rfc3339_or_null<S: serde::Serializer>(
         Some(time) => to.collect_str(&time),
         None => to.serialize_none(),
     }
+}
+
+fn from_rfc3339<'de, D: serde::Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    from_rfc3339_or_null(from)?.ok_or_else(|| serde::de::Error::custom("a time is missing"))
+}
+
+fn from_rfc3339_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let time =
+        text.map(|text| text.parse::<jiff::Timestamp>()).transpose().map_err(serde::de::Error::custom)?;
+    time.map(SystemTime::try_from).transpose().map_err(serde::de::Error::custom)
 }

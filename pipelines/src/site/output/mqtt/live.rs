@@ -1,0 +1,124 @@
+//! What is to be said besides events, where only the last word counts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{MqttSpec, topics::Topics};
+use crate::site::{
+    message::{CameraNews, Event, FrameResult, Phase},
+    output::{Place, tally::Tally},
+};
+
+/// States, counts, the newest results and pictures. Bounded by cameras and labels.
+pub(super) struct Live {
+    topics: Topics,
+    media: PathBuf,
+    snapshots: bool,
+    discovery: Option<String>,
+    /// Least time between two results of a camera; none: no results.
+    every: Option<Duration>,
+    /// By topic: payload, and whether the broker must be told.
+    retained: BTreeMap<String, (Arc<str>, bool)>,
+    results: HashMap<String, Newest>,
+    /// By topic: the picture's file.
+    pictures: BTreeMap<String, PathBuf>,
+}
+
+struct Newest {
+    /// When the last one was taken.
+    at: Instant,
+    unsent: Option<Arc<FrameResult>>,
+}
+
+impl Live {
+    pub fn new(spec: &MqttSpec, place: &Place, topics: Topics) -> Self {
+        let mut live = Self {
+            topics,
+            media: place.media.clone(),
+            snapshots: spec.snapshots,
+            discovery: spec.discovery.clone(),
+            every: (spec.results_per_s > 0.0).then(|| Duration::from_secs_f32(1.0 / spec.results_per_s)),
+            retained: BTreeMap::new(),
+            results: HashMap::new(),
+            pictures: BTreeMap::new(),
+        };
+        for (camera, labels) in &place.cameras {
+            // What an earlier run may have left on the broker does not hold: nothing is seen yet.
+            labels.iter().for_each(|label| live.count(camera, label, 0));
+        }
+        live
+    }
+
+    pub fn event(&mut self, event: &Event) {
+        let count = if event.phase == Phase::End { 0 } else { event.most };
+        self.count(&event.camera, &event.label, count);
+        if let Some(snapshot) = event.snapshot.as_ref().filter(|_| self.snapshots) {
+            let topic = self.topics.snapshot(&event.camera, &event.label);
+            self.pictures.insert(topic, self.media.join(snapshot));
+        }
+    }
+
+    pub fn camera(&mut self, news: &CameraNews) {
+        if let Ok(json) = serde_json::to_string(news) {
+            self.retain(self.topics.state(&news.camera), &json);
+        }
+    }
+
+    pub fn result(&mut self, result: &Arc<FrameResult>, now: Instant, tally: &Tally) {
+        let Some(every) = self.every else { return };
+        let topic = self.topics.result(&result.camera);
+        match self.results.get_mut(&topic) {
+            Some(newest) if now.saturating_duration_since(newest.at) < every => {
+                tally.dropped("result rate", 1)
+            }
+            Some(newest) => {
+                newest.at = now;
+                tally.dropped("result stale", u64::from(newest.unsent.replace(Arc::clone(result)).is_some()));
+            }
+            None => {
+                let newest = Newest { at: now, unsent: Some(Arc::clone(result)) };
+                self.results.insert(topic, newest);
+            }
+        }
+    }
+
+    fn count(&mut self, camera: &str, label: &str, count: usize) {
+        let topic = self.topics.count(camera, label);
+        if let Some(under) = self.discovery.as_deref().filter(|_| !self.retained.contains_key(&topic)) {
+            let (topic, payload) = self.topics.discovery(under, camera, label);
+            self.retain(topic, &payload);
+        }
+        self.retain(topic, &count.to_string());
+    }
+
+    fn retain(&mut self, topic: String, payload: &str) {
+        let entry = self.retained.entry(topic).or_insert_with(|| ("".into(), true));
+        if &*entry.0 != payload {
+            *entry = (payload.into(), true);
+        }
+    }
+
+    /// A new connection: the broker may have forgotten everything.
+    pub fn tell_all(&mut self) {
+        self.retained.values_mut().for_each(|(_, due)| *due = true);
+    }
+
+    /// Something retained that the broker must be told; it is taken as told then.
+    pub fn next_retained(&mut self) -> Option<(String, Arc<str>)> {
+        let (topic, (payload, due)) = self.retained.iter_mut().find(|(_, (_, due))| *due)?;
+        *due = false;
+        Some((topic.clone(), Arc::clone(payload)))
+    }
+
+    pub fn next_result(&mut self) -> Option<(String, Arc<FrameResult>)> {
+        self.results.iter_mut().find_map(|(topic, newest)| Some((topic.clone(), newest.unsent.take()?)))
+    }
+
+    pub fn next_picture(&mut self) -> Option<(String, PathBuf)> {
+        self.pictures.pop_first()
+    }
+}

@@ -1,0 +1,70 @@
+//! What an output's status is made of.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::site::status::OutputStatus;
+
+/// Counts of one output, shared by its threads.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    delivered: AtomicU64,
+    rest: Mutex<Rest>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    up: bool,
+    why: Option<String>,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// It works.
+    pub fn up(&self) {
+        self.lock().up = true;
+    }
+
+    /// It does not, because.
+    pub fn down(&self, why: impl Into<String>) {
+        let mut rest = self.lock();
+        (rest.up, rest.why) = (false, Some(why.into()));
+    }
+
+    /// Something to be told that does not stop it.
+    pub fn note(&self, why: impl Into<String>) {
+        self.lock().why = Some(why.into());
+    }
+
+    pub fn delivered(&self, n: u64) {
+        self.delivered.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn dropped(&self, reason: &'static str, n: u64) {
+        if n > 0 {
+            *self.lock().dropped.entry(reason).or_default() += n;
+        }
+    }
+
+    pub fn status(&self, name: &str, queued: u64, spooled: u64) -> OutputStatus {
+        let rest = self.lock();
+        OutputStatus {
+            name: name.to_owned(),
+            up: rest.up,
+            why: rest.why.clone(),
+            queued,
+            spooled,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            dropped: rest.dropped.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
