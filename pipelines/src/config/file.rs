@@ -199,7 +199,7 @@ impl PipelineFile {
 }
 
 /// A whole number from 1 to `most`.
-pub(super) fn positive<'t>(
+pub(crate) fn positive<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     key: &str,

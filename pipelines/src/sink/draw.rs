@@ -19,7 +19,7 @@ const WHITE: Rgb = [255; 3];
 
 /// A picture to draw on. Keeps its memory.
 #[derive(Default)]
-pub(super) struct Canvas {
+pub(crate) struct Canvas {
     width: usize,
     height: usize,
     /// Pixels of the frame per pixel of the canvas, in each direction.
@@ -57,7 +57,8 @@ impl Canvas {
         encoder.encode(&self.rgb, side(self.width), side(self.height), ColorType::Rgb)
     }
 
-    fn picture(&mut self, image: &Image, most: usize) {
+    /// Draws `image` alone, shrunk as in [`Canvas::paint`].
+    pub fn picture(&mut self, image: &Image, most: usize) {
         let (width, height, channels) = (image.width(), image.height(), image.format().channels());
         self.shrink = width.max(height).div_ceil(most).max(1);
         let k = self.shrink;

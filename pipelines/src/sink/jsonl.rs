@@ -70,6 +70,19 @@ impl Sink for Jsonl {
     }
 }
 
+/// Frames as lines of `results.jsonl`, for sinks that send them elsewhere.
+#[derive(Default)]
+pub struct ResultLine(Json);
+
+impl ResultLine {
+    /// The line for `item`, with its line feed. It is good until the next one.
+    pub fn of(&mut self, item: &Item, run: &RunInfo) -> &[u8] {
+        self.0.clear();
+        write_line(&mut self.0, item, run);
+        self.0.bytes()
+    }
+}
+
 fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
     let stages = || run.stages.iter().zip(&item.slots).enumerate();
     json.object(|json| {

@@ -65,6 +65,26 @@ impl Sink for Masks {
     }
 }
 
+/// What `stage` segmented on the frame of `item`: a grey PNG of the frame's size whose samples are classes. Nothing if every
+/// pixel is background.
+pub(crate) fn mask_png(item: &Item, stage: usize) -> Option<Vec<u8>> {
+    let Finding::Mask(mask) = item.found(stage)? else { return None };
+    if look::foreground(mask) == 0 {
+        return None;
+    }
+    let size = (item.frame.image.width(), item.frame.image.height());
+    let (mut pixels, mut png) = (Vec::new(), Vec::new());
+    paint(&mut pixels, mask, size);
+    let side = |n| u32::try_from(n).unwrap_or(u32::MAX);
+    let mut encoder = png::Encoder::new(&mut png, side(size.0), side(size.1));
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_compression(png::Compression::Fast);
+    let mut writer = encoder.write_header().ok()?;
+    writer.write_image_data(&pixels).ok()?;
+    writer.finish().ok()?;
+    Some(png)
+}
+
 /// Puts the parts where they lie in the frame; where two overlap, a class wins over the background.
 fn paint(pixels: &mut Vec<u8>, mask: &Mask, (width, height): (usize, usize)) {
     pixels.clear();

@@ -24,6 +24,9 @@ use tapetum_runtime::{Error, Result};
 
 use crate::{Item, RunInfo, Summary};
 
+pub(crate) use draw::Canvas;
+pub use jsonl::ResultLine;
+pub(crate) use masks::mask_png;
 pub use mjpeg::MjpegVideo;
 
 /// Takes every frame's results, in order.

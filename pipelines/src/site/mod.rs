@@ -2,16 +2,23 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`event`] | what is found on frames → what happened |
-//! | [`output`] | who is told: MQTT, SQLite, JSON Lines, webhook |
+//! | [`config`] | `site.toml` |
+//! | [`daemon`] | keeps the cameras going; takes in a new configuration without a stop |
+//! | `camera` | one camera: source, generations of its pipeline, figures |
+//! | [`event`] | from findings to what happens |
+//! | [`output`] | who is told |
 //! | [`message`] | what leaves the site: events, results, states of cameras |
-//! | [`http`] | health, metrics, the API and the live page |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
 //! | [`status`] | what health, metrics and the page are made of |
+//! | [`http`] | health, metrics, API and page |
 
+mod camera;
+pub mod config;
+pub mod daemon;
 pub mod event;
 pub mod http;
 pub mod live;
 pub mod message;
+mod outlets;
 pub mod output;
 pub mod status;

@@ -69,6 +69,8 @@ pub struct CameraStatus {
     pub last_frame_age_s: Option<f64>,
     /// Age of results when they were delivered: from capture to delivery.
     pub age: Latency,
+    /// Results that were older than the configuration's bound, where it has one.
+    pub late: u64,
     /// In the pipeline's order.
     pub stages: Vec<StageStatus>,
     /// Events that go on, and events since the start.
@@ -93,6 +95,20 @@ pub enum CameraState {
     Failed,
     /// The daemon is ending, or the camera was taken out.
     Stopped,
+}
+
+impl CameraState {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loading => "loading its models",
+            Self::Connecting => "connecting",
+            Self::Streaming => "streaming",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// Where frames went.

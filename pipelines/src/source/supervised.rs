@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How a camera is opened and looked after.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveOptions {
     /// For `rtsp://`; what the address says behind its `#` goes before it.
     pub rtsp: RtspOptions,

@@ -155,6 +155,7 @@ fn status() -> SiteStatus {
         downtime_s: 12.5,
         last_frame_age_s: Some(0.04),
         age: latency(&[40, 60, 61, 200]),
+        late: 2,
         stages: vec![detect.clone(), stage("read \"plate\"", "class", None, &[])],
         events: [1, 17],
         digest: "d1".repeat(32),

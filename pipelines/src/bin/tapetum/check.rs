@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tapetum::config::{ModelChange, PipelineFile, StageSpec};
+use tapetum::{
+    config::{ModelChange, PipelineFile, StageSpec},
+    site::config::SiteFile,
+};
 use tapetum_runtime::Result;
 
 use crate::{play, print_json, table};
@@ -12,7 +15,8 @@ use crate::{play, print_json, table};
 /// Arguments of `tapetum check`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The pipeline file.
+    /// The pipeline file, or a site's.
+    #[arg(value_name = "FILE")]
     pipeline: PathBuf,
     /// Another file for one of its models; may be given several times.
     #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
@@ -24,6 +28,9 @@ pub struct Args {
 
 /// Needs no source and no engine. All mistakes are told at once.
 pub fn run(args: &Args) -> Result<()> {
+    if SiteFile::is_one(&args.pipeline) {
+        return site(args);
+    }
     let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
     let model = |stage: &StageSpec| stage.model.map(|at| file.models[at].name.clone());
     if args.json {
@@ -57,5 +64,33 @@ pub fn run(args: &Args) -> Result<()> {
         })
         .collect();
     print!("{}", table::render(&rows, &[]));
+    Ok(())
+}
+
+/// The cameras of a site, with what looks at them.
+fn site(args: &Args) -> Result<()> {
+    let file = SiteFile::read(&args.pipeline)?;
+    if args.json {
+        let cameras: Vec<_> = file
+            .cameras
+            .iter()
+            .map(|c| json!({"name": c.name, "pipeline": c.pipeline.name, "events": c.events.is_some()}))
+            .collect();
+        let outputs: Vec<_> = file.outputs.iter().map(|output| &output.name).collect();
+        return print_json(&json!({"site": file.name, "cameras": cameras, "outputs": outputs}));
+    }
+    println!("{}: site {:?} is sound", args.pipeline.display(), file.name);
+    let rows: Vec<_> = file
+        .cameras
+        .iter()
+        .map(|c| {
+            let events = c.events.as_ref().map(|events| format!("events of {}", events.labels.join(", ")));
+            vec![c.name.clone(), format!("pipeline {}", c.pipeline.name), events.unwrap_or_default()]
+        })
+        .collect();
+    print!("{}", table::render(&rows, &[]));
+    for output in &file.outputs {
+        println!("output {}", output.name);
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use tapetum_runtime::{
@@ -109,6 +109,17 @@ impl HttpSpec {
         let sound = wrong.is_empty() && readable;
         wrong.into_iter().for_each(|(at, what)| reader.note(at, what));
         sound.then_some(spec)
+    }
+
+    /// As it is, with relative paths taken to be below `folder`.
+    pub fn below(mut self, folder: &Path) -> Self {
+        if let Some(TokenFrom::File(file)) = &mut self.token {
+            *file = folder.join(&*file);
+        }
+        if let Some(tls) = &mut self.tls {
+            (tls.cert, tls.key) = (folder.join(&tls.cert), folder.join(&tls.key));
+        }
+        self
     }
 
     /// # Errors

@@ -65,7 +65,7 @@ pub trait Output: Send + Sync {
 }
 
 /// One output of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OutputSpec {
     /// Its own, or the kind's; unique.
     pub name: String,
@@ -74,7 +74,7 @@ pub struct OutputSpec {
 }
 
 /// What an output is, with what the configuration says of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
     /// See [`mqtt`].
     Mqtt(mqtt::MqttSpec),

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::source::{Next, SequenceFaults, Source, SourceInfo, StampFaults, stamps::Mender, video::mjpeg};
 
+/// Longest wait until whoever reads may look at something else, as [`Next::Idle`] says.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// A streaming camera. Its size stays as it was opened with; after an error it must be opened again.
 pub(super) struct Camera {
     stream: Stream,
@@ -24,6 +27,8 @@ pub(super) struct Camera {
     format: Format,
     picture: Picture,
     stall: Duration,
+    /// Since when the next frame is waited for.
+    waits: Option<Instant>,
     sequence: Sequence,
     mender: Mender,
     /// The driver's stamp of the first frame.
@@ -82,7 +87,7 @@ impl Camera {
             size: Some((picture.size.0 as usize, picture.size.1 as usize)),
         };
         let (stall, sequence, mender) = (options.stall, Sequence::default(), Mender::new(interval));
-        Ok(Self { stream, info, remarks, format, picture, stall, sequence, mender, first: None })
+        Ok(Self { stream, info, remarks, format, picture, stall, waits: None, sequence, mender, first: None })
     }
 
     /// Number and times of a frame, whether it can be read or not.
@@ -131,12 +136,16 @@ impl Source for Camera {
             };
             failed(what, e).at(&self.info.name)
         };
-        let begun = Instant::now();
-        let Some(filled) = self.stream.take(self.stall).map_err(lost)? else {
-            let waited = begun.elapsed().as_secs_f64();
-            let name = &self.info.name;
+        let waits = *self.waits.get_or_insert_with(Instant::now);
+        let Some(filled) = self.stream.take(self.stall.min(GLANCE)).map_err(lost)? else {
+            let waited = waits.elapsed();
+            if waited < self.stall {
+                return Ok(Next::Idle);
+            }
+            let (name, waited) = (&self.info.name, waited.as_secs_f64());
             return Err(Error::new(ErrorKind::Environment, format!("{name}: no frame for {waited:.1} s")));
         };
+        self.waits = None;
         self.stamp(&filled, frame);
         let read = self.read(&filled, &mut frame.image);
         // If the camera is gone, the next call tells; this frame is whole.

@@ -1,0 +1,292 @@
+//! Keeps a camera going: which generation of its pipeline runs, which one loads, and when a failed one is tried again.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use tapetum_runtime::{
+    Result,
+    clock::{Clock, Tick},
+};
+
+use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
+use crate::{
+    assemble::Options,
+    site::{
+        config::CameraSpec,
+        daemon::Level,
+        event::Ids,
+        live::Live,
+        message::{CameraNews, Message},
+        outlets::Outlets,
+        status::{CameraState, CameraStatus},
+    },
+    source::recover::Phase,
+};
+
+/// After its models could not be loaded, how long until that is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Frames come and none of them gets through for this long: something stands still.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// One camera as the daemon holds it.
+pub(in crate::site) struct Keeper {
+    pub spec: Arc<CameraSpec>,
+    core: Arc<CameraCore>,
+    options: Options,
+    ids: Arc<Ids>,
+    current: Option<Generation>,
+    coming: Option<Generation>,
+    /// Why the last one could not be loaded, and when to try again.
+    refused: Option<(String, Tick)>,
+    /// As last told.
+    told: (CameraState, Option<String>, SystemTime),
+    /// Since when frames have come without one getting through.
+    held: Option<Tick>,
+}
+
+impl Keeper {
+    /// Opens the source and begins to load the pipeline.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        spec: Arc<CameraSpec>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        outlets: Arc<Outlets>,
+        ids: Arc<Ids>,
+        max_age: Option<Duration>,
+    ) -> Result<Self> {
+        let watcher = spec.events.as_ref().map(|events| Watcher::new(&spec.name, events, ids.clone()));
+        let core = Arc::new(CameraCore {
+            name: spec.name.clone(),
+            live: Arc::new(Live::default()),
+            figures: Arc::new(Figures::default()),
+            feed: Mutex::new(Feed::open(&spec)?),
+            clock,
+            outlets,
+            watcher: Mutex::new(watcher),
+            max_age: Mutex::new(max_age),
+            ended: Mutex::default(),
+        });
+        let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
+        let told = (CameraState::Loading, None, SystemTime::now());
+        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, held: None })
+    }
+
+    /// Where it lays its newest frame.
+    pub fn live(&self) -> Arc<Live> {
+        self.core.live.clone()
+    }
+
+    /// Begins to load another configuration of this camera; [`Keeper::switch`] puts it into force.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn prepare(&self, spec: Arc<CameraSpec>, options: Options) -> Result<Generation> {
+        Generation::start(&self.core, spec, options)
+    }
+
+    /// From the next frame on `next`, which is loaded, is in force.
+    ///
+    /// # Errors
+    /// The new source cannot be given a thread; the old configuration stays.
+    pub fn switch(&mut self, mut next: Generation, options: Options) -> Result<()> {
+        let spec = next.spec.clone();
+        let other_source = spec.source != self.spec.source || spec.live != self.spec.live;
+        let feed = if other_source { Some(Feed::open(&spec)?) } else { None };
+        if let Some(mut old) = self.current.take() {
+            old.give_way();
+        }
+        if let Some(new) = feed {
+            self.replace_feed(new);
+        }
+        if spec.events != self.spec.events {
+            self.end_events();
+            let watcher = |events| Watcher::new(&spec.name, events, self.ids.clone());
+            *lock(&self.core.watcher) = spec.events.as_ref().map(watcher);
+        }
+        next.take_over();
+        (self.coming, self.refused) = (None, None);
+        (self.current, self.spec, self.options) = (Some(next), spec, options);
+        Ok(())
+    }
+
+    fn replace_feed(&self, new: Feed) {
+        let mut feed = self.core.feed();
+        let old = std::mem::replace(&mut *feed, new);
+        old.stop.set();
+        let health = old.state.health();
+        feed.overtaken = old.overtaken + health.losses.overtaken;
+        feed.past = health.faults;
+        feed.past.reconnects += old.past.reconnects;
+        feed.past.stalls += old.past.stalls;
+        feed.past.downtime += old.past.downtime;
+    }
+
+    /// To be called several times a second: takes over what has loaded, tries again what has failed, tells the outputs what
+    /// has changed. Returns what a log should say.
+    pub fn tick(&mut self) -> Option<(Level, String)> {
+        let now = self.core.clock.now();
+        match self.coming.as_ref().and_then(Generation::try_loaded) {
+            None => {}
+            Some(Ok(())) => {
+                if let Some(mut loaded) = self.coming.take() {
+                    loaded.take_over();
+                    (self.current, self.refused) = (Some(loaded), None);
+                }
+            }
+            Some(Err(e)) => {
+                self.coming = None;
+                self.refused = Some((e.to_string(), now + AGAIN));
+            }
+        }
+        if self.coming.is_none()
+            && self.refused.as_ref().is_some_and(|(_, when)| now >= *when)
+            && let Ok(again) = Generation::start(&self.core, self.spec.clone(), self.options.clone())
+        {
+            self.coming = Some(again);
+        }
+        let said = self.tell();
+        self.watch_progress(now);
+        said
+    }
+
+    /// Whether its pipeline has loaded, or why it has not; `None` while it loads.
+    pub fn settled(&self) -> Option<Result<(), String>> {
+        match (&self.current, &self.coming, &self.refused) {
+            (Some(_), ..) => Some(Ok(())),
+            (None, None, Some((why, _))) => Some(Err(format!("camera {}: {why}", self.core.name))),
+            _ => None,
+        }
+    }
+
+    /// Tells the outputs when the camera comes or goes.
+    fn tell(&mut self) -> Option<(Level, String)> {
+        let (state, why) = self.state();
+        if state == self.told.0 && why == self.told.1 {
+            return None;
+        }
+        let online = state == CameraState::Streaming;
+        let changed = state != self.told.0;
+        let since = if changed { SystemTime::now() } else { self.told.2 };
+        self.told = (state, why.clone(), since);
+        let name = &self.core.name;
+        let said = match &why {
+            Some(why) => (Level::Warning, format!("camera {name}: {}: {why}", state.name())),
+            None => (Level::Info, format!("camera {name}: {}", state.name())),
+        };
+        let news = CameraNews { camera: name.clone(), online, why, since };
+        self.core.outlets.offer(&Message::Camera(Arc::new(news)));
+        Some(said)
+    }
+
+    fn watch_progress(&mut self, now: Tick) {
+        let seen = self.core.figures.seen(now, 0);
+        let recent = seen.last_delivered.is_some_and(|at| now.saturating_sub(at) < STUCK);
+        let frames_come = self.told.0 == CameraState::Streaming;
+        match (frames_come && !recent, self.held) {
+            (true, None) => self.held = Some(now),
+            (true, Some(_)) => {}
+            (false, _) => self.held = None,
+        }
+    }
+
+    /// Why nothing gets through although frames come, if so.
+    pub fn stuck(&self) -> Option<String> {
+        let held = self.core.clock.now().saturating_sub(self.held?);
+        (held >= STUCK).then(|| {
+            format!("camera {}: frames come, and none has got through for {} s", self.core.name, held.as_secs())
+        })
+    }
+
+    fn state(&self) -> (CameraState, Option<String>) {
+        if self.current.is_none() {
+            return match (&self.refused, &self.coming) {
+                (Some((why, _)), None) => (CameraState::Failed, Some(why.clone())),
+                (why, _) => (CameraState::Loading, why.as_ref().map(|(why, _)| why.clone())),
+            };
+        }
+        let health = self.core.feed().state.health();
+        let last = health.faults.last.map(|(_, why)| why);
+        match health.phase {
+            Phase::Connecting { .. } => (CameraState::Connecting, last),
+            Phase::Streaming { .. } => (CameraState::Streaming, None),
+            Phase::Waiting { .. } => (CameraState::Waiting, last),
+            Phase::Stopped => (CameraState::Stopped, lock(&self.core.ended).clone()),
+        }
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> CameraStatus {
+        let now = self.core.clock.now();
+        let (health, overtaken, past) = {
+            let feed = self.core.feed();
+            (feed.state.health(), feed.overtaken, feed.past.clone())
+        };
+        let seen = self.core.figures.seen(now, overtaken + health.losses.overtaken);
+        let (state, why) = self.state();
+        let retry = match health.phase {
+            Phase::Waiting { until, .. } if state == CameraState::Waiting => {
+                Some(until.saturating_sub(health.now))
+            }
+            _ => self.refused.as_ref().map(|(_, when)| when.saturating_sub(now)),
+        };
+        let ms = |d: Duration| d.as_secs_f64();
+        CameraStatus {
+            name: self.core.name.clone(),
+            source: health.info.name,
+            state,
+            why,
+            since: self.told.2,
+            retry_in_s: retry.map(ms),
+            size: seen.size,
+            fps: seen.fps,
+            frames: seen.frames,
+            reconnects: health.faults.reconnects + past.reconnects,
+            stalls: health.faults.stalls + past.stalls,
+            downtime_s: ms(health.faults.downtime + past.downtime),
+            last_frame_age_s: seen.last_delivered.map(|at| ms(now.saturating_sub(at))),
+            age: seen.age,
+            late: seen.late,
+            stages: seen.stages,
+            events: lock(&self.core.watcher).as_ref().map_or([0; 2], Watcher::counts),
+            digest: seen.digest,
+        }
+    }
+
+    /// Whether frames are looked at, or would be if the camera gave any; else why not.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.state() {
+            (CameraState::Loading, _) => Err(format!("camera {}: its models are loading", self.core.name)),
+            (CameraState::Failed, why) => {
+                Err(format!("camera {}: {}", self.core.name, why.unwrap_or_default()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end_events(&self) {
+        if let Some(watcher) = &mut *lock(&self.core.watcher) {
+            let outlets = &self.core.outlets;
+            watcher.end_all(&mut |event| outlets.offer(&Message::Event(Arc::new(event))));
+        }
+    }
+
+    /// Tells it to stop; [`Keeper::stop`] waits for it.
+    pub fn begin_stop(&self) {
+        self.core.feed().stop.set();
+    }
+
+    /// Delivers what is on its way, and ends the events that go on.
+    pub fn stop(mut self) {
+        self.begin_stop();
+        drop(self.coming.take());
+        drop(self.current.take());
+        self.end_events();
+        self.tell();
+    }
+}

@@ -1,0 +1,73 @@
+//! What happens on a camera, seen by the findings of one stage of its pipeline.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{
+    Item, RunInfo,
+    site::{
+        event::{EventMachine, EventSpec, Ids, Look, Seen},
+        message::Event,
+    },
+};
+
+/// Outlives the generations of the pipeline.
+pub(in crate::site) struct Watcher {
+    machine: EventMachine,
+    /// The stage that is looked at; the last that finds boxes or a class if it has no name.
+    stage: Option<String>,
+    events: u64,
+    told: Vec<Event>,
+}
+
+impl Watcher {
+    pub fn new(camera: &str, spec: &EventSpec, ids: Arc<Ids>) -> Self {
+        let machine = EventMachine::new(camera, spec.clone(), "", ids);
+        Self { machine, stage: spec.stage.clone(), events: 0, told: Vec::new() }
+    }
+
+    /// The pipeline in force.
+    pub fn looks_at(&mut self, run: &RunInfo) {
+        self.machine.set_digest(&run.digest);
+    }
+
+    /// Looks at a frame.
+    pub fn see(&mut self, item: &Item, run: &RunInfo, tell: &mut dyn FnMut(Event)) {
+        let makes_events = |kind: &str| matches!(kind, "detect" | "classify");
+        let stage = match &self.stage {
+            Some(name) => run.stages.iter().position(|stage| stage.name == *name),
+            None => run.stages.iter().rposition(|stage| makes_events(stage.kind)),
+        };
+        let Some(at) = stage else { return };
+        let size = (item.frame.image.width(), item.frame.image.height());
+        let look = Look {
+            seq: item.frame.seq,
+            pts: item.frame.pts,
+            captured: item.frame.captured.unwrap_or_else(SystemTime::now),
+            size,
+        };
+        let labels = &run.stages[at].labels;
+        match item.found(at) {
+            Some(finding) => self.machine.frame(&look, Seen::all(finding, labels, size), &mut self.told),
+            None => self.machine.frame(&look, [], &mut self.told),
+        }
+        self.hand_over(tell);
+    }
+
+    /// Ends what goes on.
+    pub fn end_all(&mut self, tell: &mut dyn FnMut(Event)) {
+        self.machine.end_all(&mut self.told);
+        self.hand_over(tell);
+    }
+
+    fn hand_over(&mut self, tell: &mut dyn FnMut(Event)) {
+        for event in self.told.drain(..) {
+            self.events += u64::from(event.revision == 0);
+            tell(event);
+        }
+    }
+
+    /// Events that go on, and events since the start.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.machine.open().count() as u64, self.events]
+    }
+}

@@ -1,0 +1,77 @@
+//! `[camera.NAME]`: where one camera's frames come from and what is done with them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tapetum_runtime::settings::{Reader, Table};
+
+use crate::{
+    config::PipelineFile,
+    site::event::EventSpec,
+    source::supervised::LiveOptions,
+};
+
+use super::source;
+
+/// One camera, checked as far as it can be without it.
+#[derive(Clone)]
+pub struct CameraSpec {
+    /// Names it in results, topics and addresses: small letters, digits, `-` and `_`.
+    pub name: String,
+    /// What [`crate::source::open_live`] is told. May hold a password: never shown.
+    pub source: String,
+    /// How it is opened and looked after.
+    pub live: LiveOptions,
+    /// What is done with its frames.
+    pub pipeline: Arc<PipelineFile>,
+    /// Most frames per second that are looked at.
+    pub max_fps: Option<f32>,
+    /// What makes an event.
+    pub events: Option<EventSpec>,
+}
+
+/// Keys of `[camera.NAME]`.
+const KEYS: &[&str] = &["source", "user", "password_file", "transport", "stall_s", "connect_s", "pipeline", "max_fps", "events"];
+
+/// Reads every camera; `folder` is what paths are relative to.
+pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<CameraSpec> {
+    let mut cameras = Vec::new();
+    for (name, table) in reader.tables(root, "camera", KEYS) {
+        let named = name.len() <= 64
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        if !named {
+            let what = format!(
+                "camera {name:?}: a name begins with a small letter and has small letters, digits, - and _ only, at most 64"
+            );
+            reader.note(table.place("source"), what);
+        }
+        let source = reader.required(&table, "source", |r, t, key| r.string(t, key));
+        let live = source::read(reader, &table, folder);
+        let pipeline = reader.required(&table, "pipeline", |r, t, key| r.string(t, key));
+        let pipeline = pipeline.and_then(|file| pipeline_of(reader, &table, &folder.join(file)));
+        let max_fps = reader.number(&table, "max_fps");
+        if max_fps.is_some_and(|fps| !(0.01..=1000.0).contains(&fps)) {
+            reader.note(table.place("max_fps"), "max_fps must be from 0.01 to 1000");
+        }
+        let events = reader.table(&table, "events", EventSpec::KEYS);
+        let events = events.and_then(|events| EventSpec::read(reader, &events));
+        if let (Some(source), Some(pipeline), true) = (source, pipeline, named) {
+            cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events });
+        }
+    }
+    cameras
+}
+
+/// The pipeline file at `path`, whose mistakes become some of the site's.
+fn pipeline_of<'t>(reader: &mut Reader<'t>, table: &Table<'t>, path: &PathBuf) -> Option<Arc<PipelineFile>> {
+    match PipelineFile::read(path) {
+        Ok(file) => Some(Arc::new(file)),
+        Err(e) => {
+            reader.note(table.place("pipeline"), e.to_string());
+            None
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! `site.toml`: the cameras of a site, what looks at them, and who is told. Every mistake is told at once, with its place;
+//! so are those of the pipeline files that it names.
+
+mod camera;
+mod file;
+mod limits;
+mod source;
+
+pub use camera::CameraSpec;
+pub use file::SiteFile;
+pub use limits::SiteLimits;
