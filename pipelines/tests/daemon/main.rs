@@ -25,7 +25,10 @@ fn delivered(daemon: &Daemon, camera: &str) -> u64 {
 #[test]
 fn cameras_share_a_model_and_a_dead_one_harms_nobody() {
     let site = Site::new();
-    site.write(&["left", "right"], "[camera.dead]\nsource = 'rtsp://user:hidden-word@127.0.0.1:1/'\npipeline = 'eyes.toml'\n");
+    site.write(
+        &["left", "right"],
+        "[camera.dead]\nsource = 'rtsp://user:hidden-word@127.0.0.1:1/'\npipeline = 'eyes.toml'\n",
+    );
     let daemon = site.start();
     daemon.until("both are ready and the third waits", || {
         daemon.get("/readyz").0 == 200
@@ -55,9 +58,9 @@ fn events_are_stored_and_ended_when_the_daemon_is_told_to_stop() {
     site.write(&["left"], "");
     let daemon = site.start();
     daemon.until("an event goes on", || {
-        daemon.json("/api/v1/events")["items"].as_array().is_some_and(|events| !events.is_empty())
+        daemon.json("/api/v1/events")["events"].as_array().is_some_and(|events| !events.is_empty())
     });
-    let event = daemon.json("/api/v1/events")["items"][0].clone();
+    let event = daemon.json("/api/v1/events")["events"][0].clone();
     assert_eq!((&event["camera"], event["id"].as_str().unwrap().len()), (&Value::from("left"), 26));
     let from = Instant::now();
     daemon.stop();
@@ -130,12 +133,22 @@ fn a_pipeline_that_does_not_load_is_rolled_back_although_another_camera_could_ch
 #[test]
 fn a_check_names_every_mistake_of_site_and_pipelines() {
     let site = Site::new();
-    site.write(&["left"], "[limits]\nrums = 1\n\n[camera.Up]\nsource = 'loop:x.mp4'\npipeline = 'none.toml'\nmax_fps = 0\n");
+    site.write(
+        &["left"],
+        "[limits]\nrums = 1\n\n[camera.Up]\nsource = 'loop:x.mp4'\npipeline = 'none.toml'\nmax_fps = 0\n",
+    );
     for program in [env!("CARGO_BIN_EXE_tapetumd"), env!("CARGO_BIN_EXE_tapetum")] {
         let check = site.check(program);
         let said = String::from_utf8_lossy(&check.stderr).into_owned();
         assert_eq!(check.status.code(), Some(2), "{said}");
-        for part in ["rums", "did you mean \"runs\"?", "camera \"Up\"", "none.toml", "max_fps must be from", "site.toml:"] {
+        for part in [
+            "rums",
+            "did you mean \"runs\"?",
+            "camera \"Up\"",
+            "none.toml",
+            "max_fps must be from",
+            "site.toml:",
+        ] {
             assert!(said.contains(part), "{part:?} is not in:\n{said}");
         }
     }

@@ -159,7 +159,12 @@ impl Daemon {
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
         let from = Instant::now();
         while !done() {
-            assert!(from.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}\n{:#}", self.log(), self.status());
+            assert!(
+                from.elapsed() < PATIENCE,
+                "not within {PATIENCE:?}: {what}\n{}\n{:#}",
+                self.log(),
+                self.status()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -81,8 +81,9 @@ fn run(cli: &Cli) -> Result<()> {
 fn flag(signals: &[i32]) -> Result<Arc<AtomicBool>> {
     let flag: Arc<AtomicBool> = Arc::default();
     for signal in signals {
-        signal_hook::flag::register(*signal, flag.clone())
-            .map_err(|e| Error::internal(format!("signal {signal} cannot be listened to: {e}")).caused_by(e))?;
+        signal_hook::flag::register(*signal, flag.clone()).map_err(|e| {
+            Error::internal(format!("signal {signal} cannot be listened to: {e}")).caused_by(e)
+        })?;
     }
     Ok(flag)
 }

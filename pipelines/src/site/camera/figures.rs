@@ -157,7 +157,8 @@ impl Figures {
         for (stage, n) in state.stages.iter().zip(&state.failed) {
             count(&mut frames.failed, &stage.name, *n);
         }
-        let gone = frames.delivered + frames.dropped.values().sum::<u64>() + frames.failed.values().sum::<u64>();
+        let gone =
+            frames.delivered + frames.dropped.values().sum::<u64>() + frames.failed.values().sum::<u64>();
         frames.in_flight = frames.captured.saturating_sub(gone);
         let sum = |at: usize| state.window.iter().map(|(_, n)| n[at]).sum::<u64>() as f64;
         Seen {

@@ -100,11 +100,10 @@ struct Life {
 impl Life {
     fn live(&self, options: &Options, say: &SyncSender<Result<()>>, my_turn: &Receiver<()>) {
         let source = self.camera.feed().state.health().info.name;
-        let pipeline =
-            match assemble::assemble(&self.spec.pipeline, options, &source, true, &mut |_| {}) {
-                Ok(pipeline) => pipeline,
-                Err(e) => return say.send(Err(e)).unwrap_or_default(),
-            };
+        let pipeline = match assemble::assemble(&self.spec.pipeline, options, &source, true, &mut |_| {}) {
+            Ok(pipeline) => pipeline,
+            Err(e) => return say.send(Err(e)).unwrap_or_default(),
+        };
         if say.send(Ok(())).is_err() || my_turn.recv().is_err() {
             // Rolled back: another camera's new generation could not be loaded.
             return;
@@ -128,8 +127,12 @@ impl Life {
 
     fn run(&self, pipeline: &Pipeline<'_>) -> Outcome {
         let camera = &self.camera;
-        let lent =
-            Lent::new(camera.feed().source.clone(), self.give_way.clone(), camera.figures.clone(), self.spec.max_fps);
+        let lent = Lent::new(
+            camera.feed().source.clone(),
+            self.give_way.clone(),
+            camera.figures.clone(),
+            self.spec.max_fps,
+        );
         let max_age = *super::lock(&camera.max_age);
         executor::run(
             pipeline,

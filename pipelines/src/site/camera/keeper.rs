@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Frames come and none of them gets through for this long: something stands still.
 const STUCK: Duration = Duration::from_secs(20);
 
+/// A camera that is gone for this long ends its events.
+const GONE: Duration = Duration::from_secs(10);
+
 /// One camera as the daemon holds it.
 pub(in crate::site) struct Keeper {
     pub spec: Arc<CameraSpec>,
@@ -151,6 +154,10 @@ impl Keeper {
             self.coming = Some(again);
         }
         let said = self.tell();
+        if self.told.0 != CameraState::Streaming && self.told.2.elapsed().is_ok_and(|gone| gone >= GONE) {
+            // Without frames nothing would end them.
+            self.end_events();
+        }
         self.watch_progress(now);
         said
     }
@@ -199,7 +206,11 @@ impl Keeper {
     pub fn stuck(&self) -> Option<String> {
         let held = self.core.clock.now().saturating_sub(self.held?);
         (held >= STUCK).then(|| {
-            format!("camera {}: frames come, and none has got through for {} s", self.core.name, held.as_secs())
+            format!(
+                "camera {}: frames come, and none has got through for {} s",
+                self.core.name,
+                held.as_secs()
+            )
         })
     }
 

@@ -7,11 +7,7 @@ use std::{
 
 use tapetum_runtime::settings::{Reader, Table};
 
-use crate::{
-    config::PipelineFile,
-    site::event::EventSpec,
-    source::supervised::LiveOptions,
-};
+use crate::{config::PipelineFile, site::event::EventSpec, source::supervised::LiveOptions};
 
 use super::source;
 
@@ -33,7 +29,17 @@ pub struct CameraSpec {
 }
 
 /// Keys of `[camera.NAME]`.
-const KEYS: &[&str] = &["source", "user", "password_file", "transport", "stall_s", "connect_s", "pipeline", "max_fps", "events"];
+const KEYS: &[&str] = &[
+    "source",
+    "user",
+    "password_file",
+    "transport",
+    "stall_s",
+    "connect_s",
+    "pipeline",
+    "max_fps",
+    "events",
+];
 
 /// Reads every camera; `folder` is what paths are relative to.
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<CameraSpec> {

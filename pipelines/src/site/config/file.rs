@@ -8,7 +8,10 @@ use tapetum_runtime::{Error, Result, settings::Reader};
 use super::{CameraSpec, SiteLimits, camera};
 use crate::{
     prepare::hex,
-    site::{http::HttpSpec, output::{self, OutputSpec}},
+    site::{
+        http::HttpSpec,
+        output::{self, OutputSpec},
+    },
 };
 
 /// A site as its file says.
@@ -59,8 +62,7 @@ impl SiteFile {
         let mut reader = Reader::new(text, &shown);
         let root = reader.parse(&["site", "limits", "camera", "output", "http"]);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let head =
-            reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state"]));
+        let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state"]));
         let (mut name, mut state) = (None, None);
         if let Some(head) = &head {
             name = reader.required(head, "name", |r, t, key| r.string(t, key));

@@ -11,7 +11,9 @@ use crate::source::{
 
 pub(super) fn read<'t>(reader: &mut Reader<'t>, table: &Table<'t>, folder: &Path) -> LiveOptions {
     let mut live = LiveOptions::default();
-    if let Some(transport) = reader.choice(table, "transport", &[("tcp", Transport::Tcp), ("udp", Transport::Udp)]) {
+    if let Some(transport) =
+        reader.choice(table, "transport", &[("tcp", Transport::Tcp), ("udp", Transport::Udp)])
+    {
         live.rtsp.transport = transport;
     }
     if let Some(stall) = seconds(reader, table, "stall_s") {
@@ -31,7 +33,8 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, table: &Table<'t>, folder: &Path
         },
         (None, None) => {}
         (user, _) => {
-            let (has, lacks) = if user.is_some() { ("user", "password_file") } else { ("password_file", "user") };
+            let (has, lacks) =
+                if user.is_some() { ("user", "password_file") } else { ("password_file", "user") };
             reader.note(table.place(has), format!("{has} goes with {lacks}"));
         }
     }

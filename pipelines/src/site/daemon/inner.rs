@@ -100,7 +100,14 @@ impl Inner {
     pub fn keeper(&self, spec: &CameraSpec) -> Result<Keeper> {
         let max_age = lock(&self.file).limits.max_age;
         let spec = Arc::new(spec.clone());
-        Keeper::start(spec, self.options(), self.clock.clone(), self.outlets.clone(), self.ids.clone(), max_age)
+        Keeper::start(
+            spec,
+            self.options(),
+            self.clock.clone(),
+            self.outlets.clone(),
+            self.ids.clone(),
+            max_age,
+        )
     }
 
     /// How the cameras' pipelines are loaded: on shared models, one frame at a time each, the newest first.
@@ -166,9 +173,12 @@ impl Site for Inner {
             (cameras.iter().map(Keeper::status).collect(), not_ready)
         };
         let outputs = self.outlets.status();
-        not_ready.extend(outputs.iter().filter(|o| !o.up).map(|o| {
-            format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))
-        }));
+        not_ready.extend(
+            outputs
+                .iter()
+                .filter(|o| !o.up)
+                .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
+        );
         if self.stop.load(Ordering::SeqCst) {
             not_ready.push("it is ending".to_owned());
         }
@@ -207,7 +217,9 @@ impl Site for Inner {
     fn reload(&self) -> Result<()> {
         let Some(this) = self.this.upgrade() else { return Ok(()) };
         if self.taking_in.swap(true, Ordering::SeqCst) {
-            return Err(Error::config("another configuration is being taken in; try again when it is in force"));
+            return Err(Error::config(
+                "another configuration is being taken in; try again when it is in force",
+            ));
         }
         let path = lock(&self.file).path.clone();
         lock(&self.config).last_reload = Some(SystemTime::now());

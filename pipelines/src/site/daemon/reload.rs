@@ -8,7 +8,11 @@ use std::{
 
 use tapetum_runtime::{Error, Result};
 
-use super::{Level, inner::{Inner, lock}, watch::fingerprint};
+use super::{
+    Level,
+    inner::{Inner, lock},
+    watch::fingerprint,
+};
 use crate::site::{
     camera::{Generation, Keeper},
     config::{CameraSpec, SiteFile},
@@ -56,7 +60,9 @@ impl Inner {
             ]
         };
         if let Some((table, _)) = fixed.iter().find(|(_, differs)| *differs) {
-            let what = format!("{table} has changed, which takes a restart; cameras alone are taken in while it runs");
+            let what = format!(
+                "{table} has changed, which takes a restart; cameras alone are taken in while it runs"
+            );
             return Err(Error::config(what));
         }
         let mut built = Built::default();
