@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A generation on its own thread: it loads, says so, waits for its turn, then runs until it is told to give way.
 pub(crate) struct Generation {
     pub spec: Arc<CameraSpec>,
-    turn: Option<Sender<()>>,
+    turn: Option<SyncSender<()>>,
     loaded: Receiver<Result<()>>,
     give_way: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -38,7 +38,7 @@ impl Generation {
     /// # Errors
     /// The system gives no thread.
     pub fn start(camera: &Arc<CameraCore>, spec: Arc<CameraSpec>, options: Options) -> Result<Self> {
-        let (turn, my_turn) = channel();
+        let (turn, my_turn) = sync_channel(1);
         let (say, loaded) = sync_channel(1);
         let give_way: Arc<AtomicBool> = Arc::default();
         let life = Life { camera: camera.clone(), spec: spec.clone(), give_way: give_way.clone() };

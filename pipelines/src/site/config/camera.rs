@@ -1,9 +1,6 @@
 //! `[camera.NAME]`: where one camera's frames come from and what is done with them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use tapetum_runtime::settings::{Reader, Table};
 
@@ -72,7 +69,7 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
 }
 
 /// The pipeline file at `path`, whose mistakes become some of the site's.
-fn pipeline_of<'t>(reader: &mut Reader<'t>, table: &Table<'t>, path: &PathBuf) -> Option<Arc<PipelineFile>> {
+fn pipeline_of<'t>(reader: &mut Reader<'t>, table: &Table<'t>, path: &Path) -> Option<Arc<PipelineFile>> {
     match PipelineFile::read(path) {
         Ok(file) => Some(Arc::new(file)),
         Err(e) => {
