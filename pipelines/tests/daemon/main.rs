@@ -130,13 +130,31 @@ fn a_pipeline_that_does_not_load_is_rolled_back_although_another_camera_could_ch
     daemon.stop();
 }
 
+/// One of each kind.
+const MISTAKES: &str = "
+[limits]
+rums = 1
+
+[camera.Up]
+source = 'loop:x.mp4'
+pipeline = 'none.toml'
+max_fps = 0
+
+[camera.low]
+source = 'loop:x.mp4'
+pipeline = 'eyes.toml'
+events = { labels = ['claer'] }
+
+[camera.lower]
+source = 'loop:x.mp4'
+pipeline = 'eyes.toml'
+events = { stage = 'stat' }
+";
+
 #[test]
 fn a_check_names_every_mistake_of_site_and_pipelines() {
     let site = Site::new();
-    site.write(
-        &["left"],
-        "[limits]\nrums = 1\n\n[camera.Up]\nsource = 'loop:x.mp4'\npipeline = 'none.toml'\nmax_fps = 0\n",
-    );
+    site.write(&["left"], MISTAKES);
     for program in [env!("CARGO_BIN_EXE_tapetumd"), env!("CARGO_BIN_EXE_tapetum")] {
         let check = site.check(program);
         let said = String::from_utf8_lossy(&check.stderr).into_owned();
@@ -148,6 +166,8 @@ fn a_check_names_every_mistake_of_site_and_pipelines() {
             "none.toml",
             "max_fps must be from",
             "site.toml:",
+            "has no label \"claer\"; did you mean \"clear\"?",
+            "no stage \"stat\" that detects or classifies in this pipeline; did you mean \"state\"?",
         ] {
             assert!(said.contains(part), "{part:?} is not in:\n{said}");
         }

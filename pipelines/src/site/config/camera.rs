@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use tapetum_runtime::settings::{Reader, Table};
+use tapetum_runtime::settings::{Reader, Table, hint};
 
 use crate::{config::PipelineFile, site::event::EventSpec, source::supervised::LiveOptions};
 
@@ -61,6 +61,9 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
         }
         let events = reader.table(&table, "events", EventSpec::KEYS);
         let events = events.and_then(|events| EventSpec::read(reader, &events));
+        if let (Some(events), Some(pipeline)) = (&events, &pipeline) {
+            fits(reader, &table, events, pipeline);
+        }
         if let (Some(source), Some(pipeline), true) = (source, pipeline, named) {
             cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events });
         }
@@ -76,5 +79,30 @@ fn pipeline_of<'t>(reader: &mut Reader<'t>, table: &Table<'t>, path: &Path) -> O
             reader.note(table.place("pipeline"), e.to_string());
             None
         }
+    }
+}
+
+/// Whether the pipeline finds what is to make events.
+fn fits<'t>(reader: &mut Reader<'t>, table: &Table<'t>, events: &EventSpec, pipeline: &PipelineFile) {
+    let at = table.place("events");
+    let makes_events = |stage: &&StageSpec| matches!(stage.kind.name, "detect" | "classify");
+    let stages: Vec<&StageSpec> = pipeline.stages.iter().filter(makes_events).collect();
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+    let stage = match &events.stage {
+        None => stages.last(),
+        Some(name) => stages.iter().find(|stage| stage.name == *name),
+    };
+    let Some(stage) = stage else {
+        let what = match &events.stage {
+            Some(name) if !names.is_empty() => {
+                format!("no stage {name:?} that detects or classifies in this pipeline{}", hint(name, &names))
+            }
+            _ => "nothing in this pipeline detects or classifies, so nothing makes an event".to_owned(),
+        };
+        return reader.note(at, what);
+    };
+    let known: Vec<&str> = stage.labels.iter().map(String::as_str).collect();
+    for label in events.labels.iter().filter(|label| !known.is_empty() && !known.contains(&label.as_str())) {
+        reader.note(at, format!("stage {:?} has no label {label:?}{}", stage.name, hint(label, &known)));
     }
 }

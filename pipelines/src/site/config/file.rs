@@ -70,9 +70,6 @@ impl SiteFile {
         }
         let limits = SiteLimits::read(&mut reader, &root);
         let cameras = camera::read(&mut reader, &root, folder);
-        if !root.has("camera") {
-            reader.note(root.place("camera"), "there is no camera: a site has at least one [camera.NAME]");
-        }
         let outputs = output::read(&mut reader, &root);
         let http = match reader.table(&root, "http", HttpSpec::KEYS) {
             Some(table) => HttpSpec::read(&mut reader, &table).map(|spec| spec.below(folder)),

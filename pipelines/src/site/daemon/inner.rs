@@ -179,6 +179,9 @@ impl Site for Inner {
                 .filter(|o| !o.up)
                 .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
         );
+        if lock(&self.file).cameras.is_empty() {
+            not_ready.push("the configuration names no camera".to_owned());
+        }
         if self.stop.load(Ordering::SeqCst) {
             not_ready.push("it is ending".to_owned());
         }

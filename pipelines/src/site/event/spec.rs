@@ -25,10 +25,6 @@ pub struct EventSpec {
     pub better: f32,
     /// Updates of one event are at least this far apart.
     pub update_every: Duration,
-    /// Recorded before the start.
-    pub pre: Duration,
-    /// Recorded after the end.
-    pub post: Duration,
 }
 
 impl Default for EventSpec {
@@ -43,8 +39,6 @@ impl Default for EventSpec {
             max_length: Duration::from_secs(600),
             better: 0.05,
             update_every: Duration::from_secs(2),
-            pre: Duration::from_secs(5),
-            post: Duration::from_secs(5),
         }
     }
 }
@@ -61,8 +55,6 @@ impl EventSpec {
         "max_length_s",
         "better",
         "update_every_s",
-        "pre_s",
-        "post_s",
     ];
 
     /// Reads the table; mistakes are noted, and none is returned where one matters.
@@ -75,8 +67,6 @@ impl EventSpec {
         let end_after = seconds(reader, table, "end_after_s", default.end_after, 0.1, 3600.0);
         let max_length = seconds(reader, table, "max_length_s", default.max_length, 1.0, 86_400.0);
         let update_every = seconds(reader, table, "update_every_s", default.update_every, 0.0, 3600.0);
-        let pre = seconds(reader, table, "pre_s", default.pre, 0.0, 60.0);
-        let post = seconds(reader, table, "post_s", default.post, 0.0, 600.0);
         let min_frames = match reader.count(table, "min_frames") {
             None if table.has("min_frames") => None,
             None => Some(default.min_frames),
@@ -105,8 +95,6 @@ impl EventSpec {
             max_length: max_length?,
             better: better?,
             update_every: update_every?,
-            pre: pre?,
-            post: post?,
         })
     }
 }
