@@ -57,8 +57,10 @@ fn events_are_stored_and_ended_when_the_daemon_is_told_to_stop() {
     let site = Site::new();
     site.write(&["left"], "");
     let daemon = site.start();
+    // Before the first write there is no store to ask: 503.
     daemon.until("an event goes on", || {
-        daemon.json("/api/v1/events")["events"].as_array().is_some_and(|events| !events.is_empty())
+        daemon.get("/api/v1/events").0 == 200
+            && daemon.json("/api/v1/events")["events"].as_array().is_some_and(|events| !events.is_empty())
     });
     let event = daemon.json("/api/v1/events")["events"][0].clone();
     assert_eq!((&event["camera"], event["id"].as_str().unwrap().len()), (&Value::from("left"), 26));

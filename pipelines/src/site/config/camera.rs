@@ -4,7 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use tapetum_runtime::settings::{Reader, Table, hint};
 
-use crate::{config::PipelineFile, site::event::EventSpec, source::supervised::LiveOptions};
+use crate::{
+    config::{PipelineFile, StageSpec},
+    site::event::EventSpec,
+    source::supervised::LiveOptions,
+};
 
 use super::source;
 
