@@ -35,7 +35,7 @@ pub fn markdown(matrix: &Matrix) -> String {
         "\nTimes are of one run of the model, all candidates in turn. Memory is what a session added to the process (peak: at \
          most while it was loaded and first run); a GPU's own is not in it. GFLOP/s: two operations per multiply-accumulate, at \
          the median time; \"of peak\" is the share of a matrix product in fp32 on the same engine with as many threads. In fp32 \
-         a share above 100 % says that the machine was busy with other work while the product ran.\n",
+         a share above 100 % says that the product was held up more than the model, as on a busy machine.\n",
     );
     out
 }
