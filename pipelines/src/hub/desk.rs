@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tapetum_runtime::{
-    Error, Result, Tensor,
+    Result, Tensor,
     backend::{Port, Precision, Profile, Session},
 };
 
@@ -111,9 +111,4 @@ fn copy(from: &[Tensor], to: &mut Vec<Tensor>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// For the models' other users: nothing waits here.
-pub(super) fn gone() -> Error {
-    Error::internal("the shared model was taken down while a frame waited for it")
 }

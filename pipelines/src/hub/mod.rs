@@ -48,6 +48,8 @@ pub struct Hub {
     permits: Permits,
     clock: Arc<dyn Clock>,
     models: Mutex<Vec<Weak<Shared>>>,
+    /// Held while a model loads, which may take minutes; `models` never is, so that the status can always be told.
+    joining: Mutex<()>,
 }
 
 /// What makes two cameras' models one: the same file on the same engine, told the same.
@@ -101,7 +103,13 @@ impl Hub {
             batch: limits.batch.max(1),
             wait: limits.wait,
         };
-        Arc::new(Self { limits, permits: Permits::new(limits.runs), clock, models: Mutex::default() })
+        Arc::new(Self {
+            limits,
+            permits: Permits::new(limits.runs),
+            clock,
+            models: Mutex::default(),
+            joining: Mutex::default(),
+        })
     }
 
     /// As it was made.
@@ -115,10 +123,13 @@ impl Hub {
     /// # Errors
     /// What `make` gives.
     pub(crate) fn join(self: &Arc<Self>, key: Key, mut make: Make, post: Arc<Post>) -> Result<(Engine, Ran)> {
-        // Held while a model loads: who comes for the same one waits for it, and two loads at once would be no faster.
-        let mut models = self.lock();
-        models.retain(|known| known.strong_count() > 0);
-        let known = models.iter().filter_map(Weak::upgrade).find(|known| known.key == key);
+        // Who comes for the same model waits for it, and two loads at once would be no faster.
+        let _joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = {
+            let mut models = self.lock();
+            models.retain(|known| known.strong_count() > 0);
+            models.iter().filter_map(Weak::upgrade).find(|known| known.key == key)
+        };
         let shared = match known {
             Some(shared) => shared,
             None => {
@@ -127,7 +138,7 @@ impl Hub {
                 let (ran, network) = (first.ran.clone(), first.network.clone());
                 let shared = Arc::new(Shared { key, ran, network, queue });
                 self.employ(&shared, first, make)?;
-                models.push(Arc::downgrade(&shared));
+                self.lock().push(Arc::downgrade(&shared));
                 return Ok(self.seat(shared, post));
             }
         };

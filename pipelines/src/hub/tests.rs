@@ -179,3 +179,23 @@ fn no_more_run_at_once_than_may_and_a_second_session_is_made_for_a_second_run() 
         drop((keep, other));
     }
 }
+
+#[test]
+fn the_status_is_told_while_a_model_loads() {
+    let site = Site::new(LIMITS, true);
+    let (begun, go) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (hub, theirs) = (site.hub.clone(), (begun.clone(), go.clone()));
+    let loads = std::thread::spawn(move || {
+        let key = Key { sha256: "slow".into(), engine: "test", told: String::new() };
+        let make: Make = Box::new(move || {
+            theirs.0.wait();
+            theirs.1.wait();
+            Err(Error::config("not today"))
+        });
+        hub.join(key, make, Post::new(0)).is_err()
+    });
+    begun.wait();
+    assert!(site.hub.status().is_empty());
+    go.wait();
+    assert!(loads.join().unwrap());
+}

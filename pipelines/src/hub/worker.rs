@@ -14,7 +14,7 @@ use tapetum_runtime::{
     latency::Histogram,
 };
 
-use super::{Limits, Made, Make, desk, desk::Tray, permits::Permits, wait};
+use super::{Limits, Made, Make, desk::Tray, permits::Permits, wait};
 use crate::engine_fault::EngineEvent;
 
 /// How long a worker sleeps before it looks again.
@@ -169,7 +169,7 @@ fn shapes_of(tray: &Tray) -> (Vec<Vec<usize>>, usize) {
 /// Runs what waits in `queue` until that is closed.
 pub(super) fn work(queue: &Queue, made: Made, mut make: Make, permits: &Permits, clock: &dyn Clock) {
     let mut made = Some(made);
-    let mut revived = clock.now();
+    let (mut revived, mut why) = (clock.now(), String::new());
     let (mut trays, mut scratch) = (Vec::new(), Scratch::default());
     while queue.await_one() {
         let permit = permits.take();
@@ -184,13 +184,14 @@ pub(super) fn work(queue: &Queue, made: Made, mut make: Make, permits: &Permits,
             // The device may be back. The old session goes first: its memory may be what is missing.
             drop(made.take());
             revived = clock.now();
-            made = guarded(|| make().map(Some)).unwrap_or(None);
+            made = guarded(&mut make).map_err(|e| why = e.to_string()).ok();
         }
         let from = clock.now();
         let events = match &mut made {
             Some(made) => run(made, &trays, &mut scratch, from),
             None => {
-                trays.iter().for_each(|tray| tray.answer(Err(desk::gone())));
+                let gone = || Error::internal(format!("its model is gone and cannot be loaded again: {why}"));
+                trays.iter().for_each(|tray| tray.answer(Err(gone())));
                 continue;
             }
         };

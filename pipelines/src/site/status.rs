@@ -67,7 +67,7 @@ pub struct CameraStatus {
     pub downtime_s: f64,
     /// Since the last delivered frame, in seconds.
     pub last_frame_age_s: Option<f64>,
-    /// Age of results when they were delivered: from capture to delivery.
+    /// Age of results when they were delivered, from the moment that the source handed the frame over.
     pub age: Latency,
     /// Results that were older than the configuration's bound, where it has one.
     pub late: u64,

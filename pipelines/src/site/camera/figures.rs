@@ -136,6 +136,11 @@ impl Figures {
         state.forget(now);
     }
 
+    /// When the last frame was delivered or had failed.
+    pub fn last_delivered(&self) -> Option<Tick> {
+        self.lock().last_delivered
+    }
+
     /// A copy. `overtaken`: pictures that the source dropped for newer ones before anybody took them.
     pub fn seen(&self, now: Tick, overtaken: u64) -> Seen {
         let mut state = self.lock();

@@ -192,8 +192,7 @@ impl Keeper {
     }
 
     fn watch_progress(&mut self, now: Tick) {
-        let seen = self.core.figures.seen(now, 0);
-        let recent = seen.last_delivered.is_some_and(|at| now.saturating_sub(at) < STUCK);
+        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < STUCK);
         let frames_come = self.told.0 == CameraState::Streaming;
         match (frames_come && !recent, self.held) {
             (true, None) => self.held = Some(now),

@@ -46,6 +46,8 @@ pub(super) struct Inner {
     pub clock: Arc<dyn Clock>,
     /// One configuration is taken in at a time.
     pub taking_in: AtomicBool,
+    /// Another was asked for meanwhile: it is next.
+    pub again: AtomicBool,
     hub: Arc<Hub>,
     ids: Arc<Ids>,
     cache: Option<PathBuf>,
@@ -81,6 +83,7 @@ impl Inner {
             config: Mutex::new(config),
             clock,
             taking_in: AtomicBool::new(false),
+            again: AtomicBool::new(false),
             hub,
             ids: ids.clone(),
             cache,
@@ -149,8 +152,8 @@ impl Inner {
     }
 
     /// What is watched from now on.
-    pub fn watch(&self, file: &SiteFile) {
-        lock(&self.watch).1 = Watch::new(file);
+    pub fn watch(&self, watch: Watch) {
+        lock(&self.watch).1 = watch;
     }
 
     /// Stops all cameras at once.
@@ -233,7 +236,9 @@ impl Site for Inner {
         lock(&self.config).last_reload = Some(SystemTime::now());
         let spawned = SiteFile::read(&path).and_then(|file| {
             let thread = std::thread::Builder::new().name("reload".into());
-            let spawned = thread.spawn(move || this.take_in(file));
+            // As the files are now, not when it is in force: what changes in between is the next one.
+            let watch = Watch::new(&file);
+            let spawned = thread.spawn(move || this.take_in(file, watch));
             spawned.map_err(|e| Error::internal(format!("no thread to take it in: {e}")).caused_by(e))
         });
         spawned.map(|_| ()).inspect_err(|e| {

@@ -11,11 +11,12 @@ use tapetum_runtime::{Error, Result};
 use super::{
     Level,
     inner::{Inner, lock},
-    watch::fingerprint,
+    watch::{Watch, fingerprint},
 };
 use crate::site::{
     camera::{Generation, Keeper},
     config::{CameraSpec, SiteFile},
+    http::Site,
 };
 
 /// How often a camera that is new is asked whether it has loaded.
@@ -30,8 +31,8 @@ struct Built {
 
 impl Inner {
     /// Takes `new` in; returns when it is in force.
-    pub(super) fn take_in(self: &Arc<Self>, new: SiteFile) {
-        let outcome = self.build(&new).map(|built| self.switch(new, built));
+    pub(super) fn take_in(self: &Arc<Self>, new: SiteFile, watch: Watch) {
+        let outcome = self.build(&new).map(|built| self.switch(new, watch, built));
         let mut config = lock(&self.config);
         match outcome {
             Ok(what) => {
@@ -46,6 +47,10 @@ impl Inner {
             }
         }
         self.taking_in.store(false, Ordering::SeqCst);
+        if self.again.swap(false, Ordering::SeqCst) {
+            // What is wrong with it is in the status, and was told.
+            self.reload().ok();
+        }
     }
 
     /// Loads what is new beside what runs.
@@ -96,7 +101,7 @@ impl Inner {
         Ok(built)
     }
 
-    fn switch(self: &Arc<Self>, new: SiteFile, built: Built) -> String {
+    fn switch(self: &Arc<Self>, new: SiteFile, watch: Watch, built: Built) -> String {
         let mut gone = Vec::new();
         let (changed, added) = (built.changed.len(), built.added.len());
         {
@@ -119,7 +124,7 @@ impl Inner {
         }
         let removed = gone.len();
         gone.into_iter().for_each(Keeper::stop);
-        self.watch(&new);
+        self.watch(watch);
         {
             let mut config = lock(&self.config);
             config.sha256.clone_from(&new.sha256);

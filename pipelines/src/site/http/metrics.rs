@@ -187,7 +187,11 @@ impl Families<'_> {
         let ages =
             cameras.iter().filter_map(|c| Some((vec![("camera", c.name.as_str())], c.last_frame_age_s?)));
         self.gauges("last_frame_age", "Time since the last delivered frame", seconds, ages)?;
-        self.histograms("result_age", "Time from capture to delivery", each(cameras, |c| &c.age.0))?;
+        self.histograms(
+            "result_age",
+            "Time from the source handing the frame over to delivery",
+            each(cameras, |c| &c.age.0),
+        )?;
         self.counters("events", "Events since the start", None, each(cameras, |c| c.events[1]))?;
         self.gauges("events_open", "Events that go on", None, each(cameras, |c| c.events[0]))
     }
