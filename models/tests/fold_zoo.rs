@@ -52,7 +52,13 @@ fn tfnet() {
     folds_to(
         "tfnet_w025_full",
         [27, 0, 0, 6],
-        &[("bn_as_conv", 13), ("conv_then_bn", 46), ("grow_kernel", 20), ("sum_parallel", 20)],
+        &[
+            ("bn_as_conv", 13),
+            ("conv_then_bn", 46),
+            ("grow_kernel", 20),
+            ("sum_parallel", 20),
+            ("two_class_softmax", 1),
+        ],
     );
 }
 

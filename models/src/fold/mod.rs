@@ -26,10 +26,12 @@ mod scale_shift;
 mod sequence_of_convs;
 mod shapes;
 mod sum_parallel;
+mod two_class_softmax;
 mod view;
 
 pub use driver::{Applied, FoldReport, Refused, fold_all, fold_with};
 pub use patch::{Patch, Refusal};
+pub(crate) use two_class_softmax::{SUFFIX as DIFFERENCES, TwoClassSoftmax};
 
 use crate::graph::{Graph, Index};
 
@@ -41,6 +43,7 @@ use crate::graph::{Graph, Index};
 ///    convolution before they are compared.
 /// 4. The rules that make branches alike (`avg_pool_as_conv`, `bn_as_conv`, `grow_kernel`).
 /// 5. `sum_parallel`, which needs them alike.
+/// 6. `two_class_softmax`, at the very end of a network.
 pub static RULES: &[&dyn FoldRule] = &[
     &difference_kernel::DifferenceKernel,
     &constant_folding::ConstantFolding,
@@ -53,11 +56,12 @@ pub static RULES: &[&dyn FoldRule] = &[
     &bn_as_conv::BnAsConv,
     &grow_kernel::GrowKernel,
     &sum_parallel::SumParallel,
+    &two_class_softmax::TwoClassSoftmax,
 ];
 
 /// One equation that turns a piece of graph into a smaller one which computes the same.
 ///
-/// Every patch must strictly lower, in lexicographic order: the number of nodes, of BatchNormalizations, of
+/// Every patch must strictly lower, in lexicographic order: the number of nodes, of Softmaxes, of BatchNormalizations, of
 /// AveragePools, and the negated sum of all kernel areas. So folding ends by arithmetic; a rule that does not shrink is
 /// an [`crate::ErrorKind::Internal`] error with its name. (Areas are bounded: a kernel only grows to the size of one
 /// that is there.)
