@@ -368,3 +368,34 @@ fn a_softmax_that_is_not_over_two_maps_stays() {
         same_function(&before, &after, 1, "two classes");
     }
 }
+
+/// `x` and a map made of it below each other, read as `shape`, into a convolution of `groups`.
+fn interleaved(rows: Dim, axis: i64, shape: &[i64]) -> Graph {
+    let mut c = case(&[1, 4, 6, 6]);
+    let x = c.b.input("second", vec![Dim::Fixed(1), Dim::Fixed(4), rows, Dim::Fixed(6)]);
+    let stacked = c.b.concat("stack", &[&c.x.clone(), &x], axis);
+    let pairs = c.b.reshape("interleave", &stacked, shape);
+    let weight = c.draw.tensor(&[4, 2, 3, 3]);
+    let y = c.b.conv("mix", &pairs, weight, None, Conv2d { groups: 4, ..Case::same(3) });
+    c.done(&[&y])
+}
+
+#[test]
+fn groups_that_are_not_two_interleaved_maps_stay() {
+    let interleaves = [0, 8, -1, 0];
+    let (after, _) = folded(&interleaved(Dim::Fixed(6), 2, &interleaves));
+    assert_eq!(histogram(&after).into_iter().collect::<Vec<_>>(), [("Add".into(), 1), ("Conv".into(), 2)]);
+    // Rows of another map would end up in its neighbour's channels.
+    stays(&interleaved(Dim::Fixed(2), 2, &interleaves), "not known to have as many rows");
+    stays(&interleaved(Dim::Unknown, 2, &interleaves), "not known to have as many rows");
+    // Side by side, the columns are mixed.
+    stays(&interleaved(Dim::Fixed(6), 3, &[0, 8, 6, 6]), "");
+    // One after the other is no interleaving, only a Reshape that does nothing.
+    let (after, report) = folded(&interleaved(Dim::Fixed(6), 1, &interleaves));
+    assert_eq!(report.counts().into_keys().collect::<Vec<_>>(), ["no_op"]);
+    assert_eq!(histogram(&after)["Conv"], 1);
+    let mut read = interleaved(Dim::Fixed(6), 2, &interleaves);
+    let pairs = read.nodes[1].output().to_owned();
+    read.outputs.push(tapetum_models::graph::Value { name: pairs, ..read.outputs[0].clone() });
+    stays(&read, "");
+}
