@@ -9,6 +9,7 @@
 //! | [`output`] | who is told |
 //! | [`message`] | what leaves the site: events, results, states of cameras |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
+//! | `machine` | the board: engines to try, heat, what it can bear |
 //! | [`status`] | what health, metrics and the page are made of |
 //! | [`http`] | health, metrics, API and page |
 
@@ -18,6 +19,7 @@ pub mod daemon;
 pub mod event;
 pub mod http;
 pub mod live;
+mod machine;
 pub mod message;
 mod outlets;
 pub mod output;

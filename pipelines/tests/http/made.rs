@@ -16,8 +16,8 @@ use tapetum::site::{
     live::{Live, LiveFrame, LiveMask},
     message::{Event, Phase},
     status::{
-        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Latency, ModelStatus, OutputStatus,
-        SiteStatus, StageStatus,
+        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, ModelStatus,
+        OutputStatus, SiteStatus, StageStatus,
     },
 };
 use tapetum_runtime::{Error, Result, latency::Histogram};
@@ -143,6 +143,7 @@ fn status() -> SiteStatus {
     let camera = |name: &str, state, why: Option<&str>| CameraStatus {
         name: name.into(),
         source: "rtsp://10.0.0.7:554/main".into(),
+        remarks: vec!["H264 640×360".into()],
         state,
         why: why.map(str::to_owned),
         since: now,
@@ -150,6 +151,7 @@ fn status() -> SiteStatus {
         size: Some((640, 360)),
         fps: [25.0, 24.8],
         frames: frames.clone(),
+        gaps: Gaps { frames_lost: 7, driver_skipped: 3, ..Gaps::default() },
         reconnects: 3,
         stalls: 1,
         downtime_s: 12.5,
@@ -209,8 +211,15 @@ fn status() -> SiteStatus {
         },
         board: Some(BoardStatus {
             name: "generic-x86".into(),
+            description: "Any x86-64 machine".into(),
+            asked: false,
+            power_mode: Some("balanced".into()),
             temperatures: vec![("package".into(), 61.0), ("nvme".into(), 80.5)],
             too_hot: vec!["nvme".into()],
+            level: Some(HeatLevel::Hot),
+            throttled: true,
+            cooling: vec![("Processor".into(), 1, 10)],
+            max_fps: Some(2.5),
         }),
         rss_bytes: Some(123_456_789),
         cpu_s: 3600.25,

@@ -88,6 +88,7 @@ impl EngineArgs {
             threads: self.threads.map(usize::from),
             queue: self.queue,
             cache: None,
+            usual: None,
             recorders: Vec::new(),
             hub: None,
         }

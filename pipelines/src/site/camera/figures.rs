@@ -31,6 +31,8 @@ struct State {
     failed: Vec<u64>,
     /// Frames that came faster than they are looked at.
     over_rate: u64,
+    /// Frames that were left out because the machine was too hot.
+    too_hot: u64,
     age: Histogram,
     late: u64,
     stages: Vec<StageStatus>,
@@ -98,6 +100,11 @@ impl Figures {
         self.lock().over_rate += 1;
     }
 
+    /// A frame was left out, for the machine is too hot.
+    pub fn too_hot(&self) {
+        self.lock().too_hot += 1;
+    }
+
     /// A frame was delivered or has failed.
     pub fn delivered(&self, item: &Item, counts: Counts, now: Tick, max_age: Option<Duration>) {
         let mut state = self.lock();
@@ -147,13 +154,14 @@ impl Figures {
         state.forget(now);
         let mut frames = state.past.clone();
         let counts = state.now;
-        frames.captured += counts.captured + state.over_rate + overtaken;
+        frames.captured += counts.captured + state.over_rate + state.too_hot + overtaken;
         frames.delivered += counts.delivered;
         // Every frame that is none of the others is on its way, also between two looks at the counters.
         for (reason, n) in [
             ("stale", counts.stale),
             ("stopped", counts.stopped),
             ("over_rate", state.over_rate),
+            ("too_hot", state.too_hot),
             ("overtaken", overtaken),
         ] {
             count(&mut frames.dropped, reason, n);

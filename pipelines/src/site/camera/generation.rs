@@ -132,6 +132,7 @@ impl Life {
             self.give_way.clone(),
             camera.figures.clone(),
             self.spec.max_fps,
+            camera.cap.clone(),
         );
         let max_age = *super::lock(&camera.max_age);
         executor::run(

@@ -18,9 +18,10 @@ use crate::{
         daemon::Level,
         event::Ids,
         live::Live,
+        machine::Cap,
         message::{CameraNews, Message},
         outlets::Outlets,
-        status::{CameraState, CameraStatus},
+        status::{CameraState, CameraStatus, Gaps},
     },
     source::recover::Phase,
 };
@@ -62,6 +63,7 @@ impl Keeper {
         outlets: Arc<Outlets>,
         ids: Arc<Ids>,
         max_age: Option<Duration>,
+        cap: Arc<Cap>,
     ) -> Result<Self> {
         let watcher = spec.events.as_ref().map(|events| Watcher::new(&spec.name, events, ids.clone()));
         let core = Arc::new(CameraCore {
@@ -73,6 +75,7 @@ impl Keeper {
             outlets,
             watcher: Mutex::new(watcher),
             max_age: Mutex::new(max_age),
+            cap,
             ended: Mutex::default(),
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
@@ -124,10 +127,12 @@ impl Keeper {
         old.stop.set();
         let health = old.state.health();
         feed.overtaken = old.overtaken + health.losses.overtaken;
-        feed.past = health.faults;
+        feed.past = health.faults.clone();
         feed.past.reconnects += old.past.reconnects;
         feed.past.stalls += old.past.stalls;
         feed.past.downtime += old.past.downtime;
+        feed.gaps = old.gaps;
+        feed.gaps += Gaps::of(&health);
     }
 
     /// To be called several times a second: takes over what has loaded, tries again what has failed, tells the outputs what
@@ -192,7 +197,11 @@ impl Keeper {
     }
 
     fn watch_progress(&mut self, now: Tick) {
-        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < STUCK);
+        // Where few frames are wanted, few get through.
+        let fps =
+            [self.spec.max_fps, self.core.cap.fps()].into_iter().flatten().fold(f32::INFINITY, f32::min);
+        let patience = STUCK.max(Duration::from_secs_f32(3.0 / fps));
+        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < patience);
         let frames_come = self.told.0 == CameraState::Streaming;
         match (frames_come && !recent, self.held) {
             (true, None) => self.held = Some(now),
@@ -233,10 +242,11 @@ impl Keeper {
     /// How it fares.
     pub fn status(&self) -> CameraStatus {
         let now = self.core.clock.now();
-        let (health, overtaken, past) = {
+        let (health, overtaken, past, mut gaps) = {
             let feed = self.core.feed();
-            (feed.state.health(), feed.overtaken, feed.past.clone())
+            (feed.state.health(), feed.overtaken, feed.past.clone(), feed.gaps)
         };
+        gaps += Gaps::of(&health);
         let seen = self.core.figures.seen(now, overtaken + health.losses.overtaken);
         let (state, why) = self.state();
         let retry = match health.phase {
@@ -249,6 +259,7 @@ impl Keeper {
         CameraStatus {
             name: self.core.name.clone(),
             source: health.info.name,
+            remarks: health.remarks,
             state,
             why,
             since: self.told.2,
@@ -256,6 +267,7 @@ impl Keeper {
             size: seen.size,
             fps: seen.fps,
             frames: seen.frames,
+            gaps,
             reconnects: health.faults.reconnects + past.reconnects,
             stalls: health.faults.stalls + past.stalls,
             downtime_s: ms(health.faults.downtime + past.downtime),

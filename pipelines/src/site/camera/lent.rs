@@ -11,6 +11,7 @@ use std::{
 use tapetum_runtime::{Frame, Result};
 
 use super::Figures;
+use crate::site::machine::Cap;
 use crate::source::{Next, Source, SourceInfo, StampFaults, supervised::Supervised};
 
 /// Ends for its borrower when it is to be given back, within a tenth of a second; the source itself goes on.
@@ -20,18 +21,45 @@ pub(crate) struct Lent {
     back: Arc<AtomicBool>,
     figures: Arc<Figures>,
     pace: Option<Pace>,
+    machine: Bearable,
+}
+
+/// What the machine can bear.
+struct Bearable {
+    cap: Arc<Cap>,
+    pace: Option<Pace>,
+}
+
+impl Bearable {
+    /// Whether it is cool enough for a frame of this time.
+    fn bears(&mut self, pts: Duration) -> bool {
+        let Some(fps) = self.cap.fps() else {
+            self.pace = None;
+            return true;
+        };
+        self.pace.get_or_insert_with(|| Pace::new(fps)).takes(pts)
+    }
 }
 
 impl Lent {
-    /// `back`: set to have it given back. `max_fps`: frames that come faster are left out and counted.
+    /// `back`: set to have it given back. `max_fps`: frames that come faster are left out and counted; so are those that come
+    /// faster than `cap` allows.
     pub fn new(
         source: Arc<Mutex<Supervised>>,
         back: Arc<AtomicBool>,
         figures: Arc<Figures>,
         max_fps: Option<f32>,
+        cap: Arc<Cap>,
     ) -> Self {
         let info = source.lock().unwrap_or_else(PoisonError::into_inner).info().clone();
-        Self { source, info, back, figures, pace: max_fps.map(Pace::new) }
+        Self {
+            source,
+            info,
+            back,
+            figures,
+            pace: max_fps.map(Pace::new),
+            machine: Bearable { cap, pace: None },
+        }
     }
 }
 
@@ -51,6 +79,7 @@ impl Source for Lent {
                 Next::Frame if self.pace.as_mut().is_some_and(|pace| !pace.takes(frame.pts)) => {
                     self.figures.over_rate();
                 }
+                Next::Frame if !self.machine.bears(frame.pts) => self.figures.too_hot(),
                 next => return Ok(next),
             }
         }

@@ -21,7 +21,7 @@ use std::{
 
 use tapetum_runtime::{Result, clock::Clock};
 
-use super::{config::CameraSpec, live::Live, outlets::Outlets};
+use super::{config::CameraSpec, live::Live, machine::Cap, outlets::Outlets, status::Gaps};
 use crate::source::{
     live::Stop,
     open_live,
@@ -47,6 +47,8 @@ pub(super) struct CameraCore {
     /// What happens on it, if events were asked for.
     watcher: Mutex<Option<Watcher>>,
     max_age: Mutex<Option<Duration>>,
+    /// What the machine can bear at present.
+    cap: Arc<Cap>,
     /// Why its pipeline ended by itself, if it did.
     ended: Mutex<Option<String>>,
 }
@@ -60,6 +62,8 @@ struct Feed {
     overtaken: u64,
     /// Times that earlier sources were opened again, and stalled, and how long they gave nothing.
     past: SourceFaults,
+    /// What earlier sources lost.
+    gaps: Gaps,
 }
 
 impl Feed {
@@ -68,7 +72,7 @@ impl Feed {
         let source = open_live(&spec.source, &spec.live, stop.clone())?;
         let state = source.state();
         let source = Arc::new(Mutex::new(source));
-        Ok(Self { source, state, stop, overtaken: 0, past: SourceFaults::default() })
+        Ok(Self { source, state, stop, overtaken: 0, past: SourceFaults::default(), gaps: Gaps::default() })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tapetum_device::Board;
 use tapetum_runtime::{Error, Result, settings::Reader};
 
 use super::{CameraSpec, SiteLimits, camera};
@@ -25,6 +26,8 @@ pub struct SiteFile {
     pub sha256: String,
     /// Where what must survive a restart is kept.
     pub state: PathBuf,
+    /// The board's profile, if the file asks for one; else it is told from the machine.
+    pub board: Option<Board>,
     /// What the cameras share.
     pub limits: SiteLimits,
     /// In the order of the file.
@@ -62,11 +65,18 @@ impl SiteFile {
         let mut reader = Reader::new(text, &shown);
         let root = reader.parse(&["site", "limits", "camera", "output", "http"]);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state"]));
-        let (mut name, mut state) = (None, None);
+        let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state", "board"]));
+        let (mut name, mut state, mut board) = (None, None, None);
         if let Some(head) = &head {
             name = reader.required(head, "name", |r, t, key| r.string(t, key));
             state = reader.string(head, "state");
+            board = reader.string(head, "board").and_then(|name| match Board::by_name(&name) {
+                Ok(board) => Some(board),
+                Err(e) => {
+                    reader.note(head.place("board"), e.to_string());
+                    None
+                }
+            });
         }
         let limits = SiteLimits::read(&mut reader, &root);
         let cameras = camera::read(&mut reader, &root, folder);
@@ -81,6 +91,7 @@ impl SiteFile {
             path: path.to_owned(),
             sha256: hex(&Sha256::digest(text)),
             state: state.map_or_else(default_state, |state| folder.join(state)),
+            board,
             limits,
             cameras,
             outputs,

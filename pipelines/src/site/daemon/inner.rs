@@ -26,6 +26,7 @@ use crate::{
         event::Ids,
         http::{EventQuery, Page, Site},
         live::Live,
+        machine::Machine,
         message::Event,
         outlets::Outlets,
         status::{ConfigStatus, SiteStatus},
@@ -49,6 +50,7 @@ pub(super) struct Inner {
     /// Another was asked for meanwhile: it is next.
     pub again: AtomicBool,
     hub: Arc<Hub>,
+    machine: Machine,
     ids: Arc<Ids>,
     cache: Option<PathBuf>,
     started: SystemTime,
@@ -62,10 +64,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    pub fn start(file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
+    /// `root` is where the machine's files lie: `/`, but for tests.
+    pub fn start(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
         let clock: Arc<dyn Clock> = Arc::new(Monotonic::start());
         let outlets = Arc::new(Outlets::open(&file)?);
-        let hub = Hub::new(file.limits.of_models(file.cameras.len()), clock.clone());
+        let machine = Machine::new(root, file.board.clone(), file.limits.hot_fps);
+        tell(Level::Info, &machine.words());
+        let hub = Hub::new(file.limits.of_models(file.cameras.len(), machine.threads()), clock.clone());
         let config = ConfigStatus {
             path: file.path.display().to_string(),
             sha256: file.sha256.clone(),
@@ -85,6 +90,7 @@ impl Inner {
             taking_in: AtomicBool::new(false),
             again: AtomicBool::new(false),
             hub,
+            machine,
             ids: ids.clone(),
             cache,
             started: SystemTime::now(),
@@ -110,6 +116,7 @@ impl Inner {
             self.outlets.clone(),
             self.ids.clone(),
             max_age,
+            self.machine.cap(),
         )
     }
 
@@ -120,6 +127,7 @@ impl Inner {
             workers: Some(1),
             queue: Some(Policy::Latest),
             cache: self.cache.clone(),
+            usual: self.machine.engines(),
             ..Options::default()
         }
     }
@@ -136,6 +144,9 @@ impl Inner {
             }
         }
         let now = self.clock.now();
+        if let Some((level, what)) = self.machine.tick(now) {
+            self.tell(level, &what);
+        }
         let changed = {
             let mut watch = lock(&self.watch);
             let due = now.saturating_sub(watch.0) >= LOOK;
@@ -203,7 +214,7 @@ impl Site for Inner {
             models: self.hub.status(),
             outputs,
             config: lock(&self.config).clone(),
-            board: None,
+            board: self.machine.status(),
             rss_bytes: resident(),
             cpu_s: cpu::process().as_secs_f64(),
         }

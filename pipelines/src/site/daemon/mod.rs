@@ -12,7 +12,7 @@ mod reload;
 mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -59,8 +59,16 @@ impl Daemon {
     /// # Errors
     /// An address that cannot be bound, a state folder that cannot be written, no threads.
     pub fn start(file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
+        Self::start_below(Path::new("/"), file, cache, tell)
+    }
+
+    /// As [`Daemon::start`], on a machine whose sensors and device tree lie below `root`: for tests.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_below(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
         let http = file.http.clone();
-        let inner = Inner::start(file, cache, tell)?;
+        let inner = Inner::start(root, file, cache, tell)?;
         let serving = http::serve(&http, inner.clone())?;
         let theirs = inner.clone();
         let keeper = std::thread::Builder::new()

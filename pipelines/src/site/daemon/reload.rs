@@ -58,7 +58,7 @@ impl Inner {
         let fixed = {
             let old = lock(&self.file);
             [
-                ("[site]", old.name != new.name || old.state != new.state),
+                ("[site]", old.name != new.name || old.state != new.state || old.board != new.board),
                 ("[limits]", old.limits != new.limits),
                 ("[output]", old.outputs != new.outputs),
                 ("[http]", old.http != new.http),

@@ -123,7 +123,21 @@ impl Families<'_> {
             let zones = board.temperatures.iter();
             zones.map(|(zone, _)| (vec![("zone", zone.as_str())], u64::from(board.too_hot.contains(zone))))
         });
-        self.gauges("board_too_hot", "Whether a thermal zone is above the profile's limit", None, hot)
+        self.gauges("board_too_hot", "Whether a thermal zone is above the profile's limit", None, hot)?;
+        let board = || status.board.iter();
+        let words = board().map(|board| {
+            vec![("board", board.name.as_str()), ("power_mode", board.power_mode.as_deref().unwrap_or(""))]
+        });
+        self.info("board", "The board's profile and the machine's power mode", words)?;
+        let throttled = board().map(|board| (vec![], u64::from(board.throttled)));
+        self.gauges("board_throttled", "Whether the machine slows itself down", None, throttled)?;
+        let cap = board().filter_map(|board| Some((vec![], f64::from(board.max_fps?))));
+        self.gauges(
+            "board_max_fps",
+            "Frames per second of a camera that are looked at while it is too hot",
+            None,
+            cap,
+        )
     }
 
     fn cameras(&mut self, cameras: &[CameraStatus]) -> Result<(), Error> {
@@ -165,6 +179,16 @@ impl Families<'_> {
             "Frames that are being worked on or wait",
             None,
             each(cameras, |c| c.frames.in_flight),
+        )?;
+        let gaps = cameras.iter().flat_map(|camera| {
+            let labels = |kind| vec![("camera", camera.name.as_str()), ("kind", kind)];
+            camera.gaps.named().map(|(kind, n)| (labels(kind), n))
+        });
+        self.counters(
+            "camera_gaps",
+            "What is missing of a camera's frames, or had to be mended",
+            None,
+            gaps,
         )?;
         self.counters(
             "camera_reconnects",
