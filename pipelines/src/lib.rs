@@ -22,6 +22,7 @@ mod models;
 mod plan;
 pub mod prepare;
 pub mod recorder;
+pub mod recording;
 mod run_info;
 mod runner;
 pub mod shapes;

@@ -31,7 +31,7 @@ impl Outlets {
         let place = Place {
             site: file.name.clone(),
             state: file.state.clone(),
-            media: file.state.join("media"),
+            media: file.media.dir.clone(),
             cameras: file.cameras.iter().map(labels).collect(),
         };
         let outputs = output::open(&file.outputs, &place)?;
