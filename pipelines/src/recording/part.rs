@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     format::{
-        CLIP, Ended, EventLine, FRAMES, FileLine, FrameFate, HEAD, Head, PACKETS, PIPELINE, PacketLine, SUMMARY,
-        Summary, nanos,
+        CLIP, Ended, EventLine, FRAMES, FileLine, FrameFate, HEAD, Head, PACKETS, PIPELINE, PacketLine,
+        SUMMARY, Summary, nanos,
     },
     mp4::{self, Sample},
 };
@@ -162,8 +162,7 @@ pub fn complete(folder: &Path, events: Vec<EventLine>, ended: Ended) -> io::Resu
     clip.seek(SeekFrom::Start(first.at))?;
     clip.read_exact(&mut key)?;
     let key = mp4::unpack(codec, &key).ok_or_else(nothing)?;
-    let sample =
-        |p: &PacketLine| Sample { at: p.at, bytes: p.bytes, pts: p.pts_ns, key: p.key };
+    let sample = |p: &PacketLine| Sample { at: p.at, bytes: p.bytes, pts: p.pts_ns, key: p.key };
     let samples: Vec<Sample> = packets.iter().map(sample).collect();
     clip.set_len(end)?;
     clip.seek(SeekFrom::Start(end))?;

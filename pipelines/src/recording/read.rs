@@ -69,13 +69,13 @@ impl Recording {
     ///
     /// # Errors
     /// The clip cannot be opened.
-    pub fn pictures(&self) -> Result<Pictures<'_>> {
+    pub fn pictures(&self) -> Result<Pictures> {
         let path = self.folder.join(CLIP);
         let clip = File::open(&path).map_err(|e| broken(&path, &e))?;
         Ok(Pictures {
             clip: BufReader::new(clip),
             codec: self.summary.head.codec.into(),
-            packets: &self.packets,
+            packets: self.packets.clone(),
             next: 0,
             ahead: None,
             decoder: Decoder::new(),
@@ -85,10 +85,10 @@ impl Recording {
 }
 
 /// Decodes a recording.
-pub struct Pictures<'r> {
+pub struct Pictures {
     clip: BufReader<File>,
     codec: Codec,
-    packets: &'r [PacketLine],
+    packets: Vec<PacketLine>,
     next: usize,
     /// A packet before which the decoder has to give what it holds.
     ahead: Option<Packet>,
@@ -96,7 +96,7 @@ pub struct Pictures<'r> {
     broken: u64,
 }
 
-impl Pictures<'_> {
+impl Pictures {
     /// The next picture, into `frame`: its time and pixels. False at the end.
     ///
     /// # Errors
@@ -114,9 +114,9 @@ impl Pictures<'_> {
                 }
                 continue;
             }
-            let Some(line) = self.packets.get(self.next) else { return self.decoder.finish(frame) };
+            let Some(line) = self.packets.get(self.next).copied() else { return self.decoder.finish(frame) };
             self.next += 1;
-            let packet = self.read(line)?;
+            let packet = self.read(&line)?;
             if packet.gap && self.next > 1 {
                 self.ahead = Some(packet);
             } else if self.feed(&packet, frame) {

@@ -24,3 +24,5 @@ mod outlets;
 pub mod output;
 pub mod record;
 pub mod status;
+
+pub(crate) use outlets::stored_event;

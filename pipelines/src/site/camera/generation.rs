@@ -159,12 +159,8 @@ impl Life {
 
     fn run(&self, pipeline: &Pipeline<'_>) -> Outcome {
         let camera = &self.camera;
-        let lent = Lent::new(
-            camera.feed().source.clone(),
-            self.give_way.clone(),
-            camera.clone(),
-            self.spec.max_fps,
-        );
+        let lent =
+            Lent::new(camera.feed().source.clone(), self.give_way.clone(), camera.clone(), self.spec.max_fps);
         let max_age = *super::lock(&camera.max_age);
         executor::run(
             pipeline,

@@ -13,6 +13,7 @@ use tapetum_runtime::{
 use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
 use crate::{
     assemble::Options,
+    recording::format::Ended,
     site::{
         config::CameraSpec,
         daemon::Level,
@@ -23,7 +24,6 @@ use crate::{
         record::{Held, Media, Recorder},
         status::{CameraState, CameraStatus},
     },
-    recording::format::Ended,
     source::recover::Phase,
 };
 
@@ -76,11 +76,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(
-        spec: Arc<CameraSpec>,
-        options: Options,
-        shared: Shared,
-    ) -> Result<Self> {
+    pub fn start(spec: Arc<CameraSpec>, options: Options, shared: Shared) -> Result<Self> {
         let watcher = |events| Watcher::new(&spec.name, events, shared.ids.clone());
         let watcher = spec.events.as_ref().map(watcher);
         let feed = Feed::open(&spec)?;

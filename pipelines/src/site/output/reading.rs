@@ -35,7 +35,12 @@ pub(in crate::site) fn mebibytes<'t>(
 }
 
 /// `true` or `false`; `default` where there is none.
-pub(in crate::site) fn flag<'t>(reader: &mut Reader<'t>, table: &Table<'t>, key: &str, default: bool) -> Option<bool> {
+pub(in crate::site) fn flag<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &str,
+    default: bool,
+) -> Option<bool> {
     match reader.flag(table, key) {
         None if table.has(key) => None,
         found => Some(found.unwrap_or(default)),

@@ -77,7 +77,8 @@ impl RecordSpec {
             return None;
         }
         if clips == Some(false) && snapshots == Some(Snapshots::Off) {
-            reader.note(table.place("clips"), "neither clips nor snapshots: leave the whole table out instead");
+            reader
+                .note(table.place("clips"), "neither clips nor snapshots: leave the whole table out instead");
             return None;
         }
         let memory = usize::try_from(memory?).ok()?;

@@ -214,3 +214,6 @@ impl Drop for Media {
         self.stop(Duration::from_millis(500));
     }
 }
+
+#[cfg(test)]
+mod tests;

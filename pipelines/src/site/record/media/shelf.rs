@@ -130,10 +130,8 @@ mod tests {
     fn folder(seconds: &[u64]) -> (tempfile::TempDir, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let ids = Ids::new().unwrap();
-        let ids: Vec<String> = seconds
-            .iter()
-            .map(|s| ids.next(SystemTime::UNIX_EPOCH + Duration::from_secs(*s)))
-            .collect();
+        let ids: Vec<String> =
+            seconds.iter().map(|s| ids.next(SystemTime::UNIX_EPOCH + Duration::from_secs(*s))).collect();
         for (n, id) in ids.iter().enumerate() {
             let camera = dir.path().join(["gate", "yard"][n % 2]);
             fs::create_dir_all(camera.join(id)).unwrap();

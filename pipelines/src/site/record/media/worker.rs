@@ -68,7 +68,8 @@ impl Worker<'_> {
             match done {
                 Some(()) => self.shared.figures().wrote("salvaged"),
                 None => {
-                    let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                    let removed =
+                        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
                     if removed.is_ok() {
                         self.shared.figures().removed("half done");
                     }
@@ -139,7 +140,8 @@ impl Worker<'_> {
 
     fn more(&mut self, place: &Path, packets: &[Packet], frames: &[u8]) {
         let Some((mut part, size)) = self.parts.remove(place) else { return };
-        let needs = packets.iter().map(|packet| packet.bytes.len() as u64 + 100).sum::<u64>() + frames.len() as u64;
+        let needs =
+            packets.iter().map(|packet| packet.bytes.len() as u64 + 100).sum::<u64>() + frames.len() as u64;
         match self.with_room(needs, || part.add(packets, frames)) {
             Ok(added) => {
                 self.growing += added;
