@@ -7,6 +7,7 @@
 //! | `camera` | one camera: source, generations of its pipeline, figures |
 //! | [`event`] | from findings to what happens |
 //! | [`output`] | who is told |
+//! | [`record`] | footage and pictures of what happens |
 //! | [`message`] | what leaves the site: events, results, states of cameras |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
 //! | `machine` | the board: engines to try, heat, what it can bear |
@@ -23,4 +24,7 @@ mod machine;
 pub mod message;
 mod outlets;
 pub mod output;
+pub mod record;
 pub mod status;
+
+pub(crate) use outlets::stored_event;

@@ -18,22 +18,36 @@ pub(super) struct Outlets {
     store: Option<PathBuf>,
 }
 
+/// The site of `file`, as outputs see it.
+fn place(file: &SiteFile) -> Place {
+    let labels = |camera: &super::config::CameraSpec| {
+        let labels = camera.events.as_ref().map(|events| events.labels.clone()).unwrap_or_default();
+        (camera.name.clone(), labels)
+    };
+    Place {
+        site: file.name.clone(),
+        state: file.state.clone(),
+        media: file.media.dir.clone(),
+        cameras: file.cameras.iter().map(labels).collect(),
+    }
+}
+
+/// An event that the store of a site knows, if it has one, without the site being run.
+///
+/// # Errors
+/// The store cannot be read.
+pub(crate) fn stored_event(file: &SiteFile, id: &str) -> Result<Option<Event>> {
+    let store = output::store(&file.outputs, &place(file)).filter(|path| path.exists());
+    store.map_or(Ok(None), |store| StoreReader::open(&store)?.event(id))
+}
+
 impl Outlets {
     /// Starts the outputs of `file`.
     ///
     /// # Errors
     /// As [`output::open`].
     pub fn open(file: &SiteFile) -> Result<Self> {
-        let labels = |camera: &super::config::CameraSpec| {
-            let labels = camera.events.as_ref().map(|events| events.labels.clone()).unwrap_or_default();
-            (camera.name.clone(), labels)
-        };
-        let place = Place {
-            site: file.name.clone(),
-            state: file.state.clone(),
-            media: file.state.join("media"),
-            cameras: file.cameras.iter().map(labels).collect(),
-        };
+        let place = place(file);
         let outputs = output::open(&file.outputs, &place)?;
         Ok(Self { outputs, store: output::store(&file.outputs, &place) })
     }

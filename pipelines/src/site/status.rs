@@ -28,6 +28,8 @@ pub struct SiteStatus {
     pub models: Vec<ModelStatus>,
     /// In the order of the configuration.
     pub outputs: Vec<OutputStatus>,
+    /// Snapshots and recordings.
+    pub media: Option<MediaStatus>,
     /// The configuration in force.
     pub config: ConfigStatus,
     /// The machine; null on a processor for which there is no board profile.
@@ -261,6 +263,35 @@ pub struct OutputStatus {
     pub delivered: u64,
     /// Messages that were given up, by reason.
     pub dropped: BTreeMap<String, u64>,
+}
+
+/// The folder of snapshots and recordings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MediaStatus {
+    /// Where it is.
+    pub dir: String,
+    /// Whether it can be written.
+    pub up: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// What is in it, in bytes.
+    pub bytes: u64,
+    /// There are never more than these.
+    pub most_bytes: u64,
+    /// Recordings that are whole.
+    pub recordings: usize,
+    /// Snapshots.
+    pub snapshots: usize,
+    /// Recordings that are being made.
+    pub recording: usize,
+    /// What waits for the disk, in bytes.
+    pub waiting_bytes: u64,
+    /// Since the start: `recording`, `snapshot`, and `salvaged` from an earlier process that was killed.
+    pub written: BTreeMap<String, u64>,
+    /// What could not be written, by what it was and why.
+    pub dropped: BTreeMap<String, u64>,
+    /// What had to go, by what it was and why.
+    pub removed: BTreeMap<String, u64>,
 }
 
 /// The configuration in force.

@@ -1,11 +1,19 @@
 //! `tapetumd` from outside: cameras, events, health, new configurations, signals.
 
+mod record;
+#[path = "../rtsp/server.rs"]
+mod server;
 mod site;
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use site::{Daemon, Site};
+
+/// For the RTSP server.
+fn clip(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clips").join(name).with_extension("mp4")
+}
 
 /// A frame is in one place at a time, whenever anybody looks.
 fn accounted(camera: &Value) {

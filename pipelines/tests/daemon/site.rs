@@ -28,13 +28,40 @@ impl Site {
 
     /// A pipeline that classifies with the demo's network.
     pub fn pipeline(&self, file: &str, name: &str, every: u32) {
+        self.pipeline_with(file, name, every, &format!("{}/tf-cls.pt", demo()));
+    }
+
+    /// As [`Site::pipeline`], with other weights.
+    pub fn pipeline_of(&self, file: &str, weights: &str) {
+        self.pipeline_with(file, "eyes", 1, weights);
+    }
+
+    fn pipeline_with(&self, file: &str, name: &str, every: u32, weights: &str) {
         let demo = demo();
         let text = format!(
-            "[pipeline]\nname = '{name}'\nengine = 'tract'\n\n[model.classifier]\ncheckpoint = '{demo}/tf-cls.pt'\n\
+            "[pipeline]\nname = '{name}'\nengine = 'tract'\n\n[model.classifier]\ncheckpoint = '{weights}'\n\
              contract = '{demo}/tf-cls.contract.toml'\n\n[[stage]]\nname = 'state'\nkind = 'classify'\n\
              model = 'classifier'\nevery = {every}\n"
         );
         std::fs::write(self.path(file), text).unwrap();
+    }
+
+    /// Weights of this site alone.
+    pub fn copy_of_weights(&self) -> String {
+        std::fs::copy(format!("{}/tf-cls.pt", demo()), self.path("weights.pt")).unwrap();
+        "weights.pt".to_owned()
+    }
+
+    /// Puts weights that were made up in their place.
+    pub fn other_weights(&self) {
+        let made = self.path("made.safetensors");
+        let made = Command::new(env!("CARGO_BIN_EXE_tapetum"))
+            .args(["init", "tfcls", "--seed", "5", "--output"])
+            .arg(&made)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::rename(self.path("made.safetensors"), self.path("weights.pt")).unwrap();
     }
 
     /// A pipeline that is sound until its model is loaded.
@@ -113,7 +140,7 @@ impl Site {
     }
 }
 
-fn demo() -> String {
+pub fn demo() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").display().to_string()
 }
 
@@ -126,15 +153,22 @@ pub struct Daemon {
 impl Daemon {
     /// Status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
+        let (code, body) = self.get_bytes(path);
+        (code, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// As [`Daemon::get`], of what is no text.
+    pub fn get_bytes(&self, path: &str) -> (u16, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(answer.len());
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let body = answer.get(end + 4..).unwrap_or_default().to_vec();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
     }
 
     pub fn json(&self, path: &str) -> Value {
@@ -181,6 +215,12 @@ impl Daemon {
 
     pub fn hang_up(&self) {
         self.signal(libc::SIGHUP);
+    }
+
+    /// Ends it without a word.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Tells it to stop; returns its log.

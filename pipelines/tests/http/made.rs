@@ -16,7 +16,7 @@ use tapetum::site::{
     live::{Live, LiveFrame, LiveMask},
     message::{Event, Phase},
     status::{
-        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, ModelStatus,
+        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, MediaStatus, ModelStatus,
         OutputStatus, SiteStatus, StageStatus,
     },
 };
@@ -202,6 +202,20 @@ fn status() -> SiteStatus {
                 dropped: [("queue full".to_owned(), 5)].into(),
             },
         ],
+        media: Some(MediaStatus {
+            dir: "/var/lib/tapetum/media".into(),
+            up: true,
+            why: None,
+            bytes: 734_003_200,
+            most_bytes: 1 << 30,
+            recordings: 17,
+            snapshots: 23,
+            recording: 1,
+            waiting_bytes: 65_536,
+            written: [("recording".to_owned(), 19), ("snapshot".to_owned(), 61)].into(),
+            dropped: [("recording: disk full".to_owned(), 1)].into(),
+            removed: [("recording: max_mb".to_owned(), 2)].into(),
+        }),
         config: ConfigStatus {
             path: "/etc/tapetum/site.toml".into(),
             sha256: "cd".repeat(32),

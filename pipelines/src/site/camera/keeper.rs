@@ -13,6 +13,7 @@ use tapetum_runtime::{
 use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
 use crate::{
     assemble::Options,
+    recording::format::Ended,
     site::{
         config::CameraSpec,
         daemon::Level,
@@ -21,6 +22,7 @@ use crate::{
         machine::Cap,
         message::{CameraNews, Message},
         outlets::Outlets,
+        record::{Held, Media, Recorder},
         status::{CameraState, CameraStatus, Gaps},
     },
     source::recover::Phase,
@@ -40,7 +42,7 @@ pub(in crate::site) struct Keeper {
     pub spec: Arc<CameraSpec>,
     core: Arc<CameraCore>,
     options: Options,
-    ids: Arc<Ids>,
+    shared: Shared,
     current: Option<Generation>,
     coming: Option<Generation>,
     /// Why the last one could not be loaded, and when to try again.
@@ -51,36 +53,53 @@ pub(in crate::site) struct Keeper {
     held: Option<Tick>,
 }
 
+/// What the cameras of a site share.
+#[derive(Clone)]
+pub(in crate::site) struct Shared {
+    pub site: Arc<str>,
+    pub clock: Arc<dyn Clock>,
+    pub outlets: Arc<Outlets>,
+    pub ids: Arc<Ids>,
+    pub media: Arc<Media>,
+    pub max_age: Option<Duration>,
+    pub cap: Arc<Cap>,
+}
+
+impl Shared {
+    /// What keeps the events of a camera, if they are to be kept.
+    fn recorder(&self, spec: &CameraSpec, source: &str) -> Option<Recorder> {
+        let (record, events) = spec.record.as_ref().zip(spec.events.as_ref())?;
+        Some(Recorder::new([&self.site, &spec.name, source], record, events.window, self.media.clone()))
+    }
+}
+
 impl Keeper {
     /// Opens the source and begins to load the pipeline.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(
-        spec: Arc<CameraSpec>,
-        options: Options,
-        clock: Arc<dyn Clock>,
-        outlets: Arc<Outlets>,
-        ids: Arc<Ids>,
-        max_age: Option<Duration>,
-        cap: Arc<Cap>,
-    ) -> Result<Self> {
-        let watcher = spec.events.as_ref().map(|events| Watcher::new(&spec.name, events, ids.clone()));
+    pub fn start(spec: Arc<CameraSpec>, options: Options, shared: Shared) -> Result<Self> {
+        let watcher = |events| Watcher::new(&spec.name, events, shared.ids.clone());
+        let watcher = spec.events.as_ref().map(watcher);
+        let feed = Feed::open(&spec)?;
+        let recorder = shared.recorder(&spec, &feed.state.health().info.name);
         let core = Arc::new(CameraCore {
             name: spec.name.clone(),
             live: Arc::new(Live::default()),
             figures: Arc::new(Figures::default()),
-            feed: Mutex::new(Feed::open(&spec)?),
-            clock,
-            outlets,
+            feed: Mutex::new(feed),
+            held: Arc::new(Held::new(shared.outlets.clone(), shared.clock.clone())),
+            clock: shared.clock.clone(),
+            outlets: shared.outlets.clone(),
             watcher: Mutex::new(watcher),
-            max_age: Mutex::new(max_age),
-            cap,
+            recorder: Mutex::new(recorder),
+            max_age: Mutex::new(shared.max_age),
+            cap: shared.cap.clone(),
             ended: Mutex::default(),
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, held: None })
+        Ok(Self { spec, core, options, shared, current: None, coming, refused: None, told, held: None })
     }
 
     /// Where it lays its newest frame.
@@ -107,13 +126,26 @@ impl Keeper {
         if let Some(mut old) = self.current.take() {
             old.give_way();
         }
+        let other_feed = feed.is_some();
         if let Some(new) = feed {
             self.replace_feed(new);
         }
+        let source = self.core.feed().state.health().info.name;
         if spec.events != self.spec.events {
             self.end_events();
-            let watcher = |events| Watcher::new(&spec.name, events, self.ids.clone());
+            let watcher = |events| Watcher::new(&spec.name, events, self.shared.ids.clone());
             *lock(&self.core.watcher) = spec.events.as_ref().map(watcher);
+        }
+        {
+            let mut recorder = lock(&self.core.recorder);
+            if spec.record != self.spec.record || spec.events != self.spec.events {
+                if let Some(old) = &mut *recorder {
+                    old.end(Ended::Changed);
+                }
+                *recorder = self.shared.recorder(&spec, &source);
+            } else if let Some(recorder) = recorder.as_mut().filter(|_| other_feed) {
+                recorder.comes_from(&source);
+            }
         }
         next.take_over();
         (self.coming, self.refused) = (None, None);
@@ -159,6 +191,7 @@ impl Keeper {
             self.coming = Some(again);
         }
         let said = self.tell();
+        self.core.held.flush(false);
         if self.told.0 != CameraState::Streaming && self.told.2.elapsed().is_ok_and(|gone| gone >= GONE) {
             // Without frames nothing would end them.
             self.end_events();
@@ -293,8 +326,10 @@ impl Keeper {
 
     fn end_events(&self) {
         if let Some(watcher) = &mut *lock(&self.core.watcher) {
-            let outlets = &self.core.outlets;
-            watcher.end_all(&mut |event| outlets.offer(&Message::Event(Arc::new(event))));
+            watcher.end_all(&mut |event| self.core.held.take(event));
+        }
+        if let Some(recorder) = &mut *lock(&self.core.recorder) {
+            recorder.end(Ended::Stopped);
         }
     }
 
@@ -309,6 +344,7 @@ impl Keeper {
         drop(self.coming.take());
         drop(self.current.take());
         self.end_events();
+        self.core.held.flush(true);
         self.tell();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  source ──► Lent ──► executor (a generation: one pipeline, loaded) ──► Publisher ──► outputs, live page
+//!              └──packets──► Recorder ◄── frames and events ────────────────┘
 //! ```
 //!
 //! A new configuration makes a new *generation*: it loads beside the one that runs, and takes the source over between two
@@ -21,7 +22,14 @@ use std::{
 
 use tapetum_runtime::{Result, clock::Clock};
 
-use super::{config::CameraSpec, live::Live, machine::Cap, outlets::Outlets, status::Gaps};
+use super::{
+    config::CameraSpec,
+    live::Live,
+    machine::Cap,
+    outlets::Outlets,
+    record::{Held, Recorder},
+    status::Gaps,
+};
 use crate::source::{
     live::Stop,
     open_live,
@@ -31,7 +39,7 @@ use crate::source::{
 
 use figures::Figures;
 pub(super) use generation::Generation;
-pub(super) use keeper::Keeper;
+pub(super) use keeper::{Keeper, Shared};
 use lent::Lent;
 use publisher::Publisher;
 use watcher::Watcher;
@@ -46,6 +54,10 @@ pub(super) struct CameraCore {
     outlets: Arc<Outlets>,
     /// What happens on it, if events were asked for.
     watcher: Mutex<Option<Watcher>>,
+    /// Events on their way to the outputs.
+    held: Arc<Held>,
+    /// What is kept of them, if that was asked for. Taken after `watcher` where both are.
+    recorder: Mutex<Option<Recorder>>,
     max_age: Mutex<Option<Duration>>,
     /// What the machine can bear at present.
     cap: Arc<Cap>,

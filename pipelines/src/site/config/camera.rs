@@ -6,7 +6,7 @@ use tapetum_runtime::settings::{Reader, Table, hint};
 
 use crate::{
     config::{PipelineFile, StageSpec},
-    site::event::EventSpec,
+    site::{event::EventSpec, record::RecordSpec},
     source::supervised::LiveOptions,
 };
 
@@ -27,6 +27,8 @@ pub struct CameraSpec {
     pub max_fps: Option<f32>,
     /// What makes an event.
     pub events: Option<EventSpec>,
+    /// What is kept of them.
+    pub record: Option<RecordSpec>,
 }
 
 /// Keys of `[camera.NAME]`.
@@ -40,6 +42,7 @@ const KEYS: &[&str] = &[
     "pipeline",
     "max_fps",
     "events",
+    "record",
 ];
 
 /// Reads every camera; `folder` is what paths are relative to.
@@ -68,8 +71,13 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
         if let (Some(events), Some(pipeline)) = (&events, &pipeline) {
             fits(reader, &table, events, pipeline);
         }
+        let record = reader.table(&table, "record", RecordSpec::KEYS);
+        let record = record.and_then(|record| RecordSpec::read(reader, &record));
+        if table.has("record") && !table.has("events") {
+            reader.note(table.place("record"), "record goes with events: what is kept are events");
+        }
         if let (Some(source), Some(pipeline), true) = (source, pipeline, named) {
-            cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events });
+            cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events, record });
         }
     }
     cameras

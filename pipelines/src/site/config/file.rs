@@ -12,6 +12,7 @@ use crate::{
     site::{
         http::HttpSpec,
         output::{self, OutputSpec},
+        record::MediaSpec,
     },
 };
 
@@ -36,6 +37,8 @@ pub struct SiteFile {
     pub outputs: Vec<OutputSpec>,
     /// Health, metrics and the page.
     pub http: HttpSpec,
+    /// Where snapshots and recordings are kept.
+    pub media: MediaSpec,
 }
 
 impl SiteFile {
@@ -63,7 +66,7 @@ impl SiteFile {
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = Reader::new(text, &shown);
-        let root = reader.parse(&["site", "limits", "camera", "output", "http"]);
+        let root = reader.parse(&["site", "limits", "camera", "output", "http", "media"]);
         let folder = path.parent().unwrap_or(Path::new(""));
         let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state", "board"]));
         let (mut name, mut state, mut board) = (None, None, None);
@@ -85,12 +88,18 @@ impl SiteFile {
             Some(table) => HttpSpec::read(&mut reader, &table).map(|spec| spec.below(folder)),
             None => None,
         };
+        let state = state.map_or_else(default_state, |state| folder.join(state));
+        let media = match reader.table(&root, "media", MediaSpec::KEYS) {
+            Some(table) => MediaSpec::read(&mut reader, &table, &state),
+            None => None,
+        };
         reader.finish()?;
         Ok(Self {
             name: name.unwrap_or_default(),
             path: path.to_owned(),
             sha256: hex(&Sha256::digest(text)),
-            state: state.map_or_else(default_state, |state| folder.join(state)),
+            media: media.unwrap_or_else(|| MediaSpec::below(&state)),
+            state,
             board,
             limits,
             cameras,

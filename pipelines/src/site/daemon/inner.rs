@@ -21,7 +21,7 @@ use crate::{
     flow::Policy,
     hub::Hub,
     site::{
-        camera::Keeper,
+        camera::{Keeper, Shared},
         config::{CameraSpec, SiteFile},
         event::Ids,
         http::{EventQuery, Page, Site},
@@ -29,6 +29,7 @@ use crate::{
         machine::Machine,
         message::Event,
         outlets::Outlets,
+        record::Media,
         status::{ConfigStatus, SiteStatus},
     },
 };
@@ -40,6 +41,7 @@ pub(super) struct Inner {
     this: Weak<Self>,
     pub stop: AtomicBool,
     pub outlets: Arc<Outlets>,
+    pub media: Arc<Media>,
     /// In force.
     pub file: Mutex<SiteFile>,
     pub cameras: Mutex<Vec<Keeper>>,
@@ -55,6 +57,8 @@ pub(super) struct Inner {
     cache: Option<PathBuf>,
     started: SystemTime,
     watch: Mutex<(Tick, Watch)>,
+    /// Why no media are written, as last told.
+    media_told: Mutex<Option<String>>,
     tell: Tell,
 }
 
@@ -67,6 +71,7 @@ impl Inner {
     /// `root` is where the machine's files lie: `/`, but for tests.
     pub fn start(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
         let clock: Arc<dyn Clock> = Arc::new(Monotonic::start());
+        let media = Arc::new(Media::start(&file.media)?);
         let outlets = Arc::new(Outlets::open(&file)?);
         let machine = Machine::new(root, file.board.clone(), file.limits.hot_fps);
         tell(Level::Info, &machine.words());
@@ -84,6 +89,7 @@ impl Inner {
             this: this.clone(),
             stop: AtomicBool::new(false),
             outlets,
+            media,
             cameras: Mutex::default(),
             config: Mutex::new(config),
             clock,
@@ -95,6 +101,7 @@ impl Inner {
             cache,
             started: SystemTime::now(),
             watch: Mutex::new((Tick::ZERO, watch)),
+            media_told: Mutex::default(),
             tell,
             file: Mutex::new(file.clone()),
         });
@@ -107,17 +114,20 @@ impl Inner {
 
     /// A camera from its start.
     pub fn keeper(&self, spec: &CameraSpec) -> Result<Keeper> {
-        let max_age = lock(&self.file).limits.max_age;
-        let spec = Arc::new(spec.clone());
-        Keeper::start(
-            spec,
-            self.options(),
-            self.clock.clone(),
-            self.outlets.clone(),
-            self.ids.clone(),
+        let (site, max_age) = {
+            let file = lock(&self.file);
+            (file.name.as_str().into(), file.limits.max_age)
+        };
+        let shared = Shared {
+            site,
+            clock: self.clock.clone(),
+            outlets: self.outlets.clone(),
+            ids: self.ids.clone(),
+            media: self.media.clone(),
             max_age,
-            self.machine.cap(),
-        )
+            cap: self.machine.cap(),
+        };
+        Keeper::start(Arc::new(spec.clone()), self.options(), shared)
     }
 
     /// How the cameras' pipelines are loaded: on shared models, one frame at a time each, the newest first.
@@ -143,6 +153,7 @@ impl Inner {
                 self.tell(level, &what);
             }
         }
+        self.tell_media();
         let now = self.clock.now();
         if let Some((level, what)) = self.machine.tick(now) {
             self.tell(level, &what);
@@ -160,6 +171,20 @@ impl Inner {
             // What is wrong is in the status, and was told.
             self.reload().ok();
         }
+    }
+
+    /// Tells when the media folder begins to fail, and when it is well again.
+    fn tell_media(&self) {
+        let why = self.media.status().why;
+        let mut told = lock(&self.media_told);
+        if *told == why {
+            return;
+        }
+        match &why {
+            Some(why) => self.tell(Level::Warning, &format!("no snapshots and recordings: {why}")),
+            None => self.tell(Level::Info, "snapshots and recordings are written again"),
+        }
+        *told = why;
     }
 
     /// What is watched from now on.
@@ -198,6 +223,8 @@ impl Site for Inner {
                 .filter(|o| !o.up)
                 .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
         );
+        let media = self.media.status();
+        not_ready.extend(media.why.iter().map(|why| format!("media: {why}")));
         if lock(&self.file).cameras.is_empty() {
             not_ready.push("the configuration names no camera".to_owned());
         }
@@ -213,6 +240,7 @@ impl Site for Inner {
             cameras,
             models: self.hub.status(),
             outputs,
+            media: Some(media),
             config: lock(&self.config).clone(),
             board: self.machine.status(),
             rss_bytes: resident(),
@@ -233,7 +261,7 @@ impl Site for Inner {
     }
 
     fn media(&self) -> Option<&Path> {
-        None
+        Some(self.media.dir())
     }
 
     fn reload(&self) -> Result<()> {

@@ -107,7 +107,12 @@ impl Daemon {
             keeper.join().ok();
         }
         self.inner.stop_cameras();
-        self.inner.outlets.stop(Instant::now() + FAREWELL);
+        // Side by side, so that neither waits for the other's disk.
+        let until = Instant::now() + FAREWELL;
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.inner.media.stop(until.saturating_duration_since(Instant::now())));
+            self.inner.outlets.stop(until);
+        });
         drop(self.serving.take());
     }
 }

@@ -62,6 +62,7 @@ impl Inner {
                 ("[limits]", old.limits != new.limits),
                 ("[output]", old.outputs != new.outputs),
                 ("[http]", old.http != new.http),
+                ("[media]", old.media != new.media),
             ]
         };
         if let Some((table, _)) = fixed.iter().find(|(_, differs)| *differs) {
@@ -141,5 +142,6 @@ fn same(old: &CameraSpec, new: &CameraSpec) -> bool {
         && old.live == new.live
         && old.max_fps == new.max_fps
         && old.events == new.events
+        && old.record == new.record
         && fingerprint(old) == fingerprint(new)
 }

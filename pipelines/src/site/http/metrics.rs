@@ -75,7 +75,8 @@ impl Collector for Snapshot {
         to.cameras(&status.cameras)?;
         to.stages(&status.cameras)?;
         to.models(status)?;
-        to.outputs(status)
+        to.outputs(status)?;
+        to.media(status)
     }
 }
 
@@ -302,6 +303,48 @@ impl Families<'_> {
             })
         });
         self.counters("output_dropped", "Messages that were given up", None, dropped)
+    }
+
+    fn media(&mut self, status: &SiteStatus) -> Result<(), Error> {
+        let media = || status.media.iter();
+        let bytes = Some(&Unit::Bytes);
+        self.gauges(
+            "media_up",
+            "Whether the media folder can be written",
+            None,
+            media().map(|m| (vec![], u64::from(m.up))),
+        )?;
+        self.gauges("media", "What is in the media folder", bytes, media().map(|m| (vec![], m.bytes)))?;
+        self.gauges("media_most", "What may be in it", bytes, media().map(|m| (vec![], m.most_bytes)))?;
+        self.gauges("media_waiting", "What waits for it", bytes, media().map(|m| (vec![], m.waiting_bytes)))?;
+        let kept = media().flat_map(|m| {
+            let kinds = [("recording", m.recordings), ("snapshot", m.snapshots)];
+            kinds.map(|(kind, n)| (vec![("kind", kind)], n as u64))
+        });
+        self.gauges("media_kept", "Files in the media folder", None, kept)?;
+        self.gauges(
+            "media_recording",
+            "Recordings that are being made",
+            None,
+            media().map(|m| (vec![], m.recording as u64)),
+        )?;
+        let written = media().flat_map(|m| &m.written).map(|(kind, n)| (vec![("kind", kind.as_str())], *n));
+        self.counters("media_written", "Files that were written", None, written)?;
+        fn told<'a>(
+            counts: &'a std::collections::BTreeMap<String, u64>,
+        ) -> impl Iterator<Item = (Labels<'a>, u64)> {
+            counts.iter().map(|(what, n)| {
+                let (kind, reason) = what.split_once(": ").unwrap_or((what, ""));
+                (vec![("kind", kind), ("reason", reason)], *n)
+            })
+        }
+        self.counters(
+            "media_dropped",
+            "Files that could not be written",
+            None,
+            media().flat_map(|m| told(&m.dropped)),
+        )?;
+        self.counters("media_removed", "Files that had to go", None, media().flat_map(|m| told(&m.removed)))
     }
 
     fn info<'a>(

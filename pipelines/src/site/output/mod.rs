@@ -20,7 +20,7 @@ pub mod sqlite;
 pub mod webhook;
 
 mod backoff;
-mod reading;
+pub(in crate::site) mod reading;
 mod secret;
 mod tally;
 mod tls;

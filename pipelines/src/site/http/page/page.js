@@ -1,5 +1,6 @@
 // The wall of cameras: one WebSocket, which is asked for every message, so that a slow device gets fewer frames, never late ones.
 
+import * as events from "./events.js";
 import { draw, parse } from "./picture.js";
 import * as tables from "./tables.js";
 import { h, seconds, state } from "./words.js";
@@ -187,6 +188,7 @@ function choose() {
   $("wall").classList.toggle("one", one !== null);
   $("back").hidden = one === null;
   $("camera").hidden = one === null;
+  events.show(one);
   for (const [name, tile] of tiles) {
     tile.root.hidden = one !== null && name !== one;
     tile.link.href = name === one ? "#" : address(name);
@@ -214,7 +216,7 @@ window.addEventListener("hashchange", () => {
 window.addEventListener("keydown", (event) => {
   const names = [...tiles.keys()];
   const at = names.indexOf(chosen());
-  if (at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+  if ($("clip").open || at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
   const step = { ArrowRight: 1, ArrowLeft: names.length - 1 }[event.key];
   if (event.key === "Escape") location.hash = "";
   else if (step) location.replace(address(names[(at + step) % names.length]));

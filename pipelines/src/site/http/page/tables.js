@@ -71,9 +71,21 @@ export function site(status) {
   const models = status.models.map((model) => [model.network, model.engine, count(model.cameras), count(model.queue),
     model.runs ? (model.regions / model.runs).toFixed(2) : "–", ...times(model.took)]);
   const config = status.config;
+  const media = status.media;
+  const mib = (bytes) => `${count(Math.round(bytes / 1048576))} MiB`;
+  const kept = media === null ? null : list([
+    ["Folder", media.dir],
+    ["State", [verdict(media.up, media.up ? "written" : "not written"), media.why ? h("div", {}, media.why) : null]],
+    ["Kept", `${count(media.recordings)} recordings, ${count(media.snapshots)} pictures: ${mib(media.bytes)} of at most ${mib(media.most_bytes)}`],
+    ["Now", `${count(media.recording)} being recorded, ${mib(media.waiting_bytes)} wait for the disk`],
+    ["Not written", reasons(media.dropped)],
+    ["Removed", reasons(media.removed)],
+  ]);
   return [
     outputs.length ? table("Outputs", [["words", "Output"], ["words", "State"], ["n", "In memory"], ["n", "On disk"], ["n", "Delivered"], ["words", "Dropped"]], outputs) : null,
     models.length ? table("Shared models", [["words", "Model"], ["words", "Engine"], ["n", "Cameras"], ["n", "Queue"], ["n", "Batch"], ...TIMES], models) : null,
+    kept ? h("h3", {}, "Recordings") : null,
+    kept,
     h("h3", {}, "Daemon"),
     list([
       ["Tapetum", `${status.version}, up ${seconds(status.uptime_s)}`],
