@@ -16,8 +16,8 @@ use tapetum::site::{
     live::{Live, LiveFrame, LiveMask},
     message::{Event, Phase},
     status::{
-        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, MediaStatus, ModelStatus,
-        OutputStatus, SiteStatus, StageStatus,
+        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, MediaStatus,
+        ModelStatus, OutputStatus, SiteStatus, StageStatus,
     },
 };
 use tapetum_runtime::{Error, Result, latency::Histogram};

@@ -81,7 +81,11 @@ impl Source for Lent {
             let taken = due && self.machine.bears(frame.pts);
             self.record(&mut source, is_frame.then_some(&*frame), taken);
             if is_frame && !taken {
-                if due { self.camera.figures.too_hot() } else { self.camera.figures.over_rate() }
+                if due {
+                    self.camera.figures.too_hot()
+                } else {
+                    self.camera.figures.over_rate()
+                }
                 continue;
             }
             return Ok(next);
