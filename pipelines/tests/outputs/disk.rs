@@ -8,8 +8,8 @@ use std::{
 };
 
 use tapetum::site::{
-    event::Ids,
-    output::sqlite::{EventQuery, StoreReader},
+    event::{EventQuery, Ids},
+    output::sqlite::StoreReader,
 };
 
 use super::{offer, open, until};

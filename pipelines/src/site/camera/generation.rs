@@ -133,7 +133,6 @@ impl Life {
             camera.figures.clone(),
             self.spec.max_fps,
         );
-        let max_age = *super::lock(&camera.max_age);
         executor::run(
             pipeline,
             Run {
@@ -143,6 +142,7 @@ impl Life {
                 // Told through the source, so that what is on its way is delivered.
                 stop: &AtomicBool::new(false),
                 watch: &mut |item, counts| {
+                    let max_age = *super::lock(&camera.max_age);
                     camera.figures.delivered(item, counts, camera.clock.now(), max_age);
                 },
             },

@@ -10,7 +10,7 @@ use tapetum_runtime::{
     clock::{Clock, Tick},
 };
 
-use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
+use super::{CameraCore, Feed, Figures, Generation, Progress, Watcher, lock};
 use crate::{
     assemble::Options,
     site::{
@@ -28,9 +28,6 @@ use crate::{
 /// After its models could not be loaded, how long until that is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Frames come and none of them gets through for this long: something stands still.
-const STUCK: Duration = Duration::from_secs(20);
-
 /// A camera that is gone for this long ends its events.
 const GONE: Duration = Duration::from_secs(10);
 
@@ -46,8 +43,7 @@ pub(in crate::site) struct Keeper {
     refused: Option<(String, Tick)>,
     /// As last told.
     told: (CameraState, Option<String>, SystemTime),
-    /// Since when frames have come without one getting through.
-    held: Option<Tick>,
+    progress: Progress,
 }
 
 impl Keeper {
@@ -77,7 +73,7 @@ impl Keeper {
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, held: None })
+        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, progress: Progress::default() })
     }
 
     /// Where it lays its newest frame.
@@ -158,7 +154,8 @@ impl Keeper {
             // Without frames nothing would end them.
             self.end_events();
         }
-        self.watch_progress(now);
+        let (last, _) = self.core.figures.progress();
+        self.progress.look(self.told.0 == CameraState::Streaming, last, now);
         said
     }
 
@@ -191,26 +188,43 @@ impl Keeper {
         Some(said)
     }
 
-    fn watch_progress(&mut self, now: Tick) {
-        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < STUCK);
-        let frames_come = self.told.0 == CameraState::Streaming;
-        match (frames_come && !recent, self.held) {
-            (true, None) => self.held = Some(now),
-            (true, Some(_)) => {}
-            (false, _) => self.held = None,
-        }
-    }
-
     /// Why nothing gets through although frames come, if so.
     pub fn stuck(&self) -> Option<String> {
-        let held = self.core.clock.now().saturating_sub(self.held?);
-        (held >= STUCK).then(|| {
-            format!(
-                "camera {}: frames come, and none has got through for {} s",
-                self.core.name,
-                held.as_secs()
-            )
-        })
+        let (last, longest) = self.core.figures.progress();
+        let interval = self.spec.max_fps.map_or(Duration::ZERO, |fps| Duration::from_secs_f32(1.0 / fps));
+        let held = self.progress.stuck(last, longest, interval, self.core.clock.now())?;
+        let name = &self.core.name;
+        Some(format!("camera {name}: frames come, and none has got through for {} s", held.as_secs()))
+    }
+
+    /// What it was doing when it was looked after last.
+    pub fn told(&self) -> CameraState {
+        self.told.0
+    }
+
+    /// What an output that is new has to know: the camera's state, and its events that go on, as they were told last.
+    pub fn known(&self) -> Vec<Message> {
+        let (state, why, since) = &self.told;
+        let online = *state == CameraState::Streaming;
+        let news = CameraNews { camera: self.core.name.clone(), online, why: why.clone(), since: *since };
+        let mut known = vec![Message::Camera(Arc::new(news))];
+        if let Some(watcher) = &*lock(&self.core.watcher) {
+            known.extend(watcher.going_on().map(|event| Message::Event(Arc::new(event.clone()))));
+        }
+        known
+    }
+
+    /// From the next frame on.
+    pub fn set_max_age(&self, max_age: Option<Duration>) {
+        *lock(&self.core.max_age) = max_age;
+    }
+
+    /// A model that could not be loaded is tried again now, as `options` say.
+    pub fn try_again(&mut self, options: Options) {
+        self.options = options;
+        if let Some((_, when)) = &mut self.refused {
+            *when = Tick::ZERO;
+        }
     }
 
     fn state(&self) -> (CameraState, Option<String>) {

@@ -11,6 +11,7 @@ mod figures;
 mod generation;
 mod keeper;
 mod lent;
+mod progress;
 mod publisher;
 mod watcher;
 
@@ -33,6 +34,7 @@ use figures::Figures;
 pub(super) use generation::Generation;
 pub(super) use keeper::Keeper;
 use lent::Lent;
+use progress::Progress;
 use publisher::Publisher;
 use watcher::Watcher;
 

@@ -1,6 +1,9 @@
 //! `[camera.NAME]`: where one camera's frames come from and what is done with them.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tapetum_runtime::settings::{Reader, Table, hint};
 
@@ -10,7 +13,10 @@ use crate::{
     source::supervised::LiveOptions,
 };
 
-use super::source;
+use super::{
+    named::{Look, looks, of_pipeline},
+    source,
+};
 
 /// One camera, checked as far as it can be without it.
 #[derive(Clone)]
@@ -23,10 +29,25 @@ pub struct CameraSpec {
     pub live: LiveOptions,
     /// What is done with its frames.
     pub pipeline: Arc<PipelineFile>,
+    /// The models and contracts that it names, as they were when it was read.
+    pub models: Vec<(PathBuf, Look)>,
     /// Most frames per second that are looked at.
     pub max_fps: Option<f32>,
     /// What makes an event.
     pub events: Option<EventSpec>,
+}
+
+impl CameraSpec {
+    /// Whether nothing is to be done for a camera of which `new` is said now.
+    pub(in crate::site) fn same(&self, new: &Self) -> bool {
+        self.source == new.source
+            && self.live == new.live
+            && self.max_fps == new.max_fps
+            && self.events == new.events
+            && self.pipeline.path == new.pipeline.path
+            && self.pipeline.text == new.pipeline.text
+            && self.models == new.models
+    }
 }
 
 /// Keys of `[camera.NAME]`.
@@ -58,7 +79,10 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
         let source = reader.required(&table, "source", |r, t, key| r.string(t, key));
         let live = source::read(reader, &table, folder);
         let pipeline = reader.required(&table, "pipeline", |r, t, key| r.string(t, key));
-        let pipeline = pipeline.and_then(|file| pipeline_of(reader, &table, &folder.join(file)));
+        let pipeline = pipeline.map(|file| folder.join(file));
+        // Before they are read: who replaces one meanwhile is seen.
+        let models = pipeline.iter().flat_map(|file| looks(of_pipeline(file))).collect();
+        let pipeline = pipeline.and_then(|file| pipeline_of(reader, &table, &file));
         let max_fps = reader.number(&table, "max_fps");
         if max_fps.is_some_and(|fps| !(0.01..=1000.0).contains(&fps)) {
             reader.note(table.place("max_fps"), "max_fps must be from 0.01 to 1000");
@@ -69,7 +93,7 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
             fits(reader, &table, events, pipeline);
         }
         if let (Some(source), Some(pipeline), true) = (source, pipeline, named) {
-            cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events });
+            cameras.push(CameraSpec { name, source, live, pipeline, models, max_fps, events });
         }
     }
     cameras

@@ -25,6 +25,8 @@ pub struct SiteFile {
     pub sha256: String,
     /// Where what must survive a restart is kept.
     pub state: PathBuf,
+    /// Where in the file name and state folder are said, as `FILE:LINE:COLUMN`.
+    pub(in crate::site) places: [String; 2],
     /// What the cameras share.
     pub limits: SiteLimits,
     /// In the order of the file.
@@ -64,13 +66,16 @@ impl SiteFile {
         let folder = path.parent().unwrap_or(Path::new(""));
         let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state"]));
         let (mut name, mut state) = (None, None);
+        let mut places = [shown.clone(), shown.clone()];
         if let Some(head) = &head {
+            places = ["name", "state"].map(|key| reader.told(head.place(key)));
             name = reader.required(head, "name", |r, t, key| r.string(t, key));
             state = reader.string(head, "state");
         }
         let limits = SiteLimits::read(&mut reader, &root);
         let cameras = camera::read(&mut reader, &root, folder);
         let outputs = output::read(&mut reader, &root);
+        let outputs = outputs.into_iter().map(|output| output.below(folder)).collect();
         let http = match reader.table(&root, "http", HttpSpec::KEYS) {
             Some(table) => HttpSpec::read(&mut reader, &table).map(|spec| spec.below(folder)),
             None => None,
@@ -81,6 +86,7 @@ impl SiteFile {
             path: path.to_owned(),
             sha256: hex(&Sha256::digest(text)),
             state: state.map_or_else(default_state, |state| folder.join(state)),
+            places,
             limits,
             cameras,
             outputs,

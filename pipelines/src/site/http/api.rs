@@ -18,13 +18,13 @@ use tapetum_runtime::settings::hint;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    EventQuery, Site, guard, live,
+    Site, guard, live,
     media::Media,
     metrics, page,
     problem::Problem,
     server::{PATIENCE, Shared},
 };
-use crate::site::message::Event;
+use crate::site::{event::EventQuery, message::Event};
 
 /// How long a snapshot waits for a frame.
 const FRAME: Duration = Duration::from_secs(5);
@@ -126,7 +126,7 @@ async fn snapshot(State(shared): Ours, name: InPath) -> Answer {
 async fn events(State(shared): Ours, RawQuery(query): RawQuery) -> Answer {
     let query = event_query(query.as_deref().unwrap_or_default()).map_err(Problem::bad_request)?;
     let page = ask(&shared, move |site| site.events(&query)).await??;
-    let events: Vec<Value> = page.items.iter().map(event_json).collect();
+    let events: Vec<Value> = page.events.iter().map(event_json).collect();
     Ok(Json(json!({ "events": events, "next": page.next })).into_response())
 }
 

@@ -18,7 +18,7 @@ use tapetum_runtime::{
 };
 
 use self::files::{Files, Limits};
-use super::{Kind, Output, OutputKind, Place, below, reading, tally::Tally};
+use super::{Kind, Output, OutputKind, Place, below, folder, reading, spec::Spec, tally::Tally};
 use crate::site::{message::Message, status::OutputStatus};
 
 /// `kind = "jsonl"`.
@@ -124,32 +124,35 @@ impl Shared {
     }
 }
 
-/// Starts the output called `name`.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] if its folder cannot be made.
-pub fn open(name: &str, spec: &JsonlSpec, place: &Place) -> Result<Jsonl> {
-    let dir = below(&place.state, &spec.dir);
-    std::fs::create_dir_all(&dir).map_err(|e| {
-        Error::new(ErrorKind::Environment, format!("{}: cannot create the folder: {e}", dir.display()))
-            .caused_by(e)
-    })?;
-    let shared = Arc::new(Shared {
-        queue: Mutex::default(),
-        wake: Condvar::new(),
-        done: Condvar::new(),
-        tally: Tally::default(),
-    });
-    shared.tally.up();
-    let limits = Limits { file: spec.max_file_bytes, all: spec.max_bytes };
-    let (inside, sync) = (Arc::clone(&shared), spec.sync);
-    thread::Builder::new()
-        .name("output-jsonl".to_owned())
-        .spawn(move || run(&inside, Files::new(dir, limits), sync))
-        .map_err(|e| {
-            Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
-        })?;
-    Ok(Jsonl { name: name.to_owned(), spec: spec.clone(), shared })
+impl Spec for JsonlSpec {
+    fn claims(&self, _: &str, place: &Place) -> Vec<String> {
+        vec![format!("the folder {}", below(&place.state, &self.dir).display())]
+    }
+
+    fn check(&self, place: &Place) -> Result<()> {
+        folder(&below(&place.state, &self.dir))
+    }
+
+    fn open(&self, name: &str, place: &Place) -> Result<Arc<dyn Output>> {
+        self.check(place)?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            tally: Tally::default(),
+        });
+        shared.tally.up();
+        let limits = Limits { file: self.max_file_bytes, all: self.max_bytes };
+        let files = Files::new(below(&place.state, &self.dir), limits);
+        let (inside, sync) = (Arc::clone(&shared), self.sync);
+        thread::Builder::new()
+            .name("output-jsonl".to_owned())
+            .spawn(move || run(&inside, files, sync))
+            .map_err(|e| {
+                Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
+            })?;
+        Ok(Arc::new(Jsonl { name: name.to_owned(), spec: self.clone(), shared }))
+    }
 }
 
 fn run(shared: &Shared, mut files: Files, sync: Sync) {
@@ -260,7 +263,7 @@ impl Output for Jsonl {
         self.shared.tally.status(&self.name, self.shared.lock().waiting.len() as u64, 0)
     }
 
-    fn stop(&self, within: Duration) {
+    fn stop(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
         queue.stop.get_or_insert(until);
@@ -274,8 +277,14 @@ impl Output for Jsonl {
         }
         let left = std::mem::take(&mut queue.waiting).len() as u64;
         queue.first += left;
+        let ended = queue.ended;
         drop(queue);
         self.shared.tally.dropped("stopped", left);
+        ended
+    }
+
+    fn wants_results(&self) -> bool {
+        self.spec.results
     }
 }
 
