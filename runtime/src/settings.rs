@@ -313,11 +313,14 @@ pub fn strings_under(text: &str, keys: &[&str]) -> Vec<String> {
     fn walk(table: &DeTable<'_>, keys: &[&str], found: &mut Vec<String>) {
         for (key, value) in table.iter() {
             match value.get_ref() {
-                DeValue::String(text) if keys.contains(&key.get_ref().as_ref()) => found.push(text.to_string()),
-                DeValue::Table(inner) => walk(inner, keys, found),
-                DeValue::Array(values) => {
-                    values.iter().filter_map(|value| value.get_ref().as_table()).for_each(|t| walk(t, keys, found))
+                DeValue::String(text) if keys.contains(&key.get_ref().as_ref()) => {
+                    found.push(text.to_string())
                 }
+                DeValue::Table(inner) => walk(inner, keys, found),
+                DeValue::Array(values) => values
+                    .iter()
+                    .filter_map(|value| value.get_ref().as_table())
+                    .for_each(|t| walk(t, keys, found)),
                 _ => {}
             }
         }

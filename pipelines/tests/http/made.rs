@@ -207,6 +207,8 @@ fn status() -> SiteStatus {
             loaded: now,
             last_reload: None,
             reload_error: None,
+            reload_did: vec![],
+            reloading: false,
         },
         board: Some(BoardStatus {
             name: "generic-x86".into(),

@@ -43,6 +43,8 @@ pub(in crate::site) struct Keeper {
     refused: Option<(String, Tick)>,
     /// As last told.
     told: (CameraState, Option<String>, SystemTime),
+    /// When it came to be in that state.
+    since: Tick,
     progress: Progress,
 }
 
@@ -73,7 +75,8 @@ impl Keeper {
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, progress: Progress::default() })
+        let (since, progress) = (core.clock.now(), Progress::default());
+        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, since, progress })
     }
 
     /// Where it lays its newest frame.
@@ -150,7 +153,7 @@ impl Keeper {
             self.coming = Some(again);
         }
         let said = self.tell();
-        if self.told.0 != CameraState::Streaming && self.told.2.elapsed().is_ok_and(|gone| gone >= GONE) {
+        if self.told.0 != CameraState::Streaming && now.saturating_sub(self.since) >= GONE {
             // Without frames nothing would end them.
             self.end_events();
         }
@@ -177,6 +180,9 @@ impl Keeper {
         let online = state == CameraState::Streaming;
         let changed = state != self.told.0;
         let since = if changed { SystemTime::now() } else { self.told.2 };
+        if changed {
+            self.since = self.core.clock.now();
+        }
         self.told = (state, why.clone(), since);
         let name = &self.core.name;
         let said = match &why {

@@ -27,7 +27,13 @@ impl Progress {
     }
 
     /// For how long nothing has got through, if that is too long for frames that take `longest` and are looked at every `interval`.
-    pub fn stuck(&self, last: Option<Tick>, longest: Duration, interval: Duration, now: Tick) -> Option<Duration> {
+    pub fn stuck(
+        &self,
+        last: Option<Tick>,
+        longest: Duration,
+        interval: Duration,
+        now: Tick,
+    ) -> Option<Duration> {
         let held = now.saturating_sub(self.0?);
         let patience = if last.is_none() { FIRST } else { STUCK };
         (held >= patience.max(3 * longest).max(3 * interval)).then_some(held)
@@ -41,7 +47,11 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     /// Looks every second; when it was said first that something stands still.
-    fn stuck(frames_come: impl Fn(u32) -> bool, last: impl Fn(u32) -> Option<u32>, longest: u32) -> Option<u32> {
+    fn stuck(
+        frames_come: impl Fn(u32) -> bool,
+        last: impl Fn(u32) -> Option<u32>,
+        longest: u32,
+    ) -> Option<u32> {
         let mut progress = Progress::default();
         (0..1000).find(|t| {
             let last = last(*t).map(|at| at * S);
@@ -63,7 +73,11 @@ mod tests {
     fn frames_that_come_and_do_not_get_through_are_a_hung_daemon() {
         assert_eq!(stuck(|_| true, |t| Some(t.min(60)), 1), Some(80));
         assert_eq!(stuck(|_| true, |_| None, 0), Some(120), "the first may take longer");
-        assert_eq!(stuck(|_| true, |t| Some(t.min(60)), 30), Some(150), "a model that takes half a minute may");
+        assert_eq!(
+            stuck(|_| true, |t| Some(t.min(60)), 30),
+            Some(150),
+            "a model that takes half a minute may"
+        );
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! `[camera.NAME]`: where one camera's frames come from and what is done with them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use tapetum_runtime::settings::{Reader, Table, hint};
 
@@ -14,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    named::{Look, looks, of_pipeline},
+    named::{Looks, looks, of_pipeline},
     source,
 };
 
@@ -30,7 +27,7 @@ pub struct CameraSpec {
     /// What is done with its frames.
     pub pipeline: Arc<PipelineFile>,
     /// The models and contracts that it names, as they were when it was read.
-    pub models: Vec<(PathBuf, Look)>,
+    pub models: Looks,
     /// Most frames per second that are looked at.
     pub max_fps: Option<f32>,
     /// What makes an event.
@@ -66,7 +63,10 @@ const KEYS: &[&str] = &[
 /// Reads every camera; `folder` is what paths are relative to.
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<CameraSpec> {
     let mut cameras = Vec::new();
-    for (name, table) in reader.tables(root, "camera", KEYS) {
+    let mut tables = reader.tables(root, "camera", KEYS);
+    // By name they come; in the order of the file they are shown.
+    tables.sort_by_key(|(_, table)| table.place(""));
+    for (name, table) in tables {
         let named = name.len() <= 64
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));

@@ -18,6 +18,9 @@ const OF_PIPELINE: &[&str] = &["file", "checkpoint", "contract"];
 /// A file as it was; `None`: it was not there.
 pub type Look = Option<(SystemTime, u64)>;
 
+/// Files as they were.
+pub type Looks = Vec<(PathBuf, Look)>;
+
 /// How the file at `path` is now.
 pub fn look(path: &Path) -> Look {
     let meta = std::fs::metadata(path).ok()?;
@@ -25,7 +28,7 @@ pub fn look(path: &Path) -> Look {
 }
 
 /// How each of them is now.
-pub fn looks(paths: impl IntoIterator<Item = PathBuf>) -> Vec<(PathBuf, Look)> {
+pub fn looks(paths: impl IntoIterator<Item = PathBuf>) -> Looks {
     let one = |path: PathBuf| {
         let look = look(&path);
         (path, look)
@@ -69,8 +72,11 @@ mod tests {
              password_file = '/abs/word'\n[[output]]\nkind = 'mqtt'\nca = 'ca.pem'\nwrong = = 1\n",
         )
         .unwrap();
-        std::fs::write(at("p.toml"), "[model.m]\nfile = 'm.onnx'\ncontract = 'm.toml'\n[model.n]\ncheckpoint = 'n.pt'\n")
-            .unwrap();
+        std::fs::write(
+            at("p.toml"),
+            "[model.m]\nfile = 'm.onnx'\ncontract = 'm.toml'\n[model.n]\ncheckpoint = 'n.pt'\n",
+        )
+        .unwrap();
         let found = files(&at("site.toml"));
         for name in ["site.toml", "p.toml", "c.pem", "k.pem", "t", "ca.pem", "m.onnx", "m.toml", "n.pt"] {
             assert!(found.contains(&at(name)), "{name} is not in {found:?}");
@@ -80,11 +86,15 @@ mod tests {
 
     #[test]
     fn every_key_of_an_output_or_of_http_that_names_a_file_is_known() {
-        let keys = crate::site::output::OUTPUTS.iter().flat_map(|kind| kind.keys()).chain(crate::site::http::HttpSpec::KEYS);
+        let keys = crate::site::output::OUTPUTS
+            .iter()
+            .flat_map(|kind| kind.keys())
+            .chain(crate::site::http::HttpSpec::KEYS);
         // Files that are written, not read.
         let written = ["file"];
         for key in keys {
-            let names_a_file = key.ends_with("file") || ["ca", "cert", "key"].contains(key) || key.starts_with("tls_");
+            let names_a_file =
+                key.ends_with("file") || ["ca", "cert", "key"].contains(key) || key.starts_with("tls_");
             if names_a_file && !written.contains(key) {
                 assert!(OF_SITE.contains(key), "{key} is not watched");
             }

@@ -2,7 +2,6 @@
 //! two frames; if any of it is not, nothing has happened.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use crate::{
         camera::{Generation, Keeper},
         config::{
             SiteFile,
-            named::{Look, looks},
+            named::{Looks, looks},
         },
         http::{Serving, serve_beside},
         outlets::Change,
@@ -39,7 +38,7 @@ struct Built {
     added: Vec<Keeper>,
     outputs: Change,
     /// If the HTTP side has changed: the new one, which serves already.
-    http: Option<(Serving, Vec<(PathBuf, Look)>)>,
+    http: Option<(Serving, Looks)>,
 }
 
 impl Inner {
@@ -101,7 +100,8 @@ impl Inner {
         let limits = new.limits.of_models(new.cameras.len());
         let had = lock(&self.hub).limits();
         let asked = lock(&self.file).limits != new.limits;
-        let anew = asked && (had.threads != limits.threads || had.batch != limits.batch || limits.runs > had.runs);
+        let anew =
+            asked && (had.threads != limits.threads || had.batch != limits.batch || limits.runs > had.runs);
         (limits, anew.then(|| Hub::new(limits, self.clock.clone())))
     }
 
@@ -111,7 +111,8 @@ impl Inner {
         for spec in &new.cameras {
             let cameras = lock(&self.cameras);
             match cameras.iter().find(|camera| camera.spec.name == spec.name) {
-                Some(camera) if camera.spec.same(spec) && (!all || matches!(camera.settled(), Some(Err(_)))) => {}
+                Some(camera)
+                    if camera.spec.same(spec) && (!all || matches!(camera.settled(), Some(Err(_)))) => {}
                 Some(camera) => changed.push(camera.prepare(Arc::new(spec.clone()), options.clone())?),
                 None => {
                     drop(cameras);
@@ -123,7 +124,7 @@ impl Inner {
     }
 
     /// The HTTP side, if it is another one; it serves already, beside the old one.
-    fn http_for(self: &Arc<Self>, new: &SiteFile) -> Result<Option<(Serving, Vec<(PathBuf, Look)>)>> {
+    fn http_for(self: &Arc<Self>, new: &SiteFile) -> Result<Option<(Serving, Looks)>> {
         let files = looks(new.http.files());
         let serving = lock(&self.serving);
         let Some((old, had)) = &*serving else { return Ok(None) };
@@ -177,7 +178,9 @@ impl Inner {
     ) -> Vec<String> {
         let mut did = Vec::new();
         let said = |names: Vec<&str>, what: &str| {
-            (!names.is_empty()).then(|| format!("{}{} {what}", if names.len() > 1 { "cameras " } else { "camera " }, names.join(", ")))
+            (!names.is_empty()).then(|| {
+                format!("{}{} {what}", if names.len() > 1 { "cameras " } else { "camera " }, names.join(", "))
+            })
         };
         did.extend(said(changed.iter().map(|g| g.spec.name.as_str()).collect(), "changed"));
         did.extend(said(added.iter().map(|c| c.spec.name.as_str()).collect(), "added"));

@@ -24,7 +24,7 @@ use crate::{
         camera::Keeper,
         config::{
             CameraSpec, SiteFile,
-            named::{self, Look},
+            named::{self, Looks},
         },
         event::{EventPage, EventQuery, Ids},
         http::{Serving, Site},
@@ -57,7 +57,7 @@ pub(super) struct Inner {
     /// The models that cameras share.
     pub hub: Mutex<Arc<Hub>>,
     /// The HTTP side, and the files that it has read, as they were.
-    pub serving: Mutex<Option<(Serving, Vec<(PathBuf, Look)>)>>,
+    pub serving: Mutex<Option<(Serving, Looks)>>,
     /// When the cameras were last looked after.
     ticked: Mutex<Tick>,
     /// Nobody else has the state folder.

@@ -58,8 +58,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera, a
-    /// broker or a model that is not there does not keep it from starting. `cache`: where models and engines are kept; the
+    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera or
+    /// a broker that is not there does not keep it from starting. `cache`: where models and engines are kept; the
     /// usual place if `None`.
     ///
     /// # Errors

@@ -92,7 +92,10 @@ impl Inner {
                     (config.reload_error, config.reload_did) = (None, did);
                 }
                 let took = from.elapsed().as_secs_f32();
-                self.tell(Level::Info, &format!("the new configuration is in force after {took:.1} s: {what}"));
+                self.tell(
+                    Level::Info,
+                    &format!("the new configuration is in force after {took:.1} s: {what}"),
+                );
             }
             Err(e) => self.refused(&e),
         }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::site::config::named::{Look, look, looks};
+use crate::site::config::named::{Look, Looks, look, looks};
 
 /// The files of a configuration.
 pub(super) struct Watch {
     /// As they were when they were read.
-    files: Vec<(PathBuf, Look)>,
+    files: Looks,
     /// As they were seen last, if otherwise: whoever writes one is given time to finish.
     settling: Option<Vec<Look>>,
 }

@@ -116,7 +116,9 @@ pub fn serve_beside(spec: &HttpSpec, site: Arc<dyn Site>, old: Option<&Serving>)
     let tls = spec.tls.as_ref().map(tls::acceptor).transpose()?;
     let listeners = spec.listen.iter().map(|address| bind(*address, old)).collect::<Result<Vec<_>>>()?;
     let kept = spec.listen.iter().copied().zip(&listeners);
-    let kept = kept.map(|(address, listener)| Ok((address, twin(address, listener)?))).collect::<Result<Vec<_>>>()?;
+    let kept = kept
+        .map(|(address, listener)| Ok((address, twin(address, listener)?)))
+        .collect::<Result<Vec<_>>>()?;
     let known = old.filter(|old| old.door.has(token.as_ref())).map(|old| old.door.clone());
     let door = known.unwrap_or_else(|| Arc::new(Door::new(token, Arc::new(Monotonic::start()))));
     let addresses = listeners
@@ -130,12 +132,7 @@ pub fn serve_beside(spec: &HttpSpec, site: Arc<dyn Site>, old: Option<&Serving>)
         .build()
         .map_err(|e| environment("a thread for HTTP", e))?;
     let (stop, stopped) = watch::channel(false);
-    let shared = Shared {
-        site,
-        door: door.clone(),
-        hosts: Hosts::of(spec),
-        stop: stopped.clone(),
-    };
+    let shared = Shared { site, door: door.clone(), hosts: Hosts::of(spec), stop: stopped.clone() };
     let router = api::router(Arc::new(shared));
     let thread = std::thread::Builder::new()
         .name("http".into())

@@ -69,7 +69,10 @@ impl Output for Between {
             queued: kept.messages.len() as u64,
             spooled: 0,
             delivered: 0,
-            dropped: (kept.dropped > 0).then(|| ("memory full".to_owned(), kept.dropped)).into_iter().collect(),
+            dropped: (kept.dropped > 0)
+                .then(|| ("memory full".to_owned(), kept.dropped))
+                .into_iter()
+                .collect(),
         }
     }
 

@@ -95,7 +95,12 @@ impl Outlets {
     /// # Errors
     /// An output that is to give way cannot bring to disk what it has: nothing has changed then. Or one that was checked could not be
     /// opened after all: then the one before it is back, or if that cannot be opened either, events wait in memory.
-    pub fn switch(&self, mut change: Change, known: &dyn Fn() -> Vec<Message>, ending: &dyn Fn() -> bool) -> Result<Vec<String>> {
+    pub fn switch(
+        &self,
+        mut change: Change,
+        known: &dyn Fn() -> Vec<Message>,
+        ending: &dyn Fn() -> bool,
+    ) -> Result<Vec<String>> {
         for coming in &change.coming {
             let Coming::HandedOver(_, rivals) = coming else { continue };
             if let Some(slot) = rivals.iter().find(|slot| !flushed(&*slot.output, ending)) {
@@ -145,7 +150,9 @@ impl Outlets {
                 Err(e) => failed.push(e.to_string()),
             }
         }
-        told.extend(old.iter().filter(|slot| !staying.contains(&slot.spec.name)).map(|slot| leave(slot, ending)));
+        told.extend(
+            old.iter().filter(|slot| !staying.contains(&slot.spec.name)).map(|slot| leave(slot, ending)),
+        );
         if failed.is_empty() { Ok(told) } else { Err(Error::config(failed.join("; "))) }
     }
 
@@ -169,10 +176,12 @@ impl Outlets {
         // It was checked: what is wrong now went wrong since then. The old one is better than none.
         let (opened, failed) = match open(spec, place) {
             Ok(slot) => (slot, None),
-            Err(e) => match rivals.iter().find(|slot| slot.between.is_none()).map(|slot| open(&slot.spec, place)) {
-                Some(Ok(slot)) => (slot, Some(e)),
-                _ => return Err(e),
-            },
+            Err(e) => {
+                match rivals.iter().find(|slot| slot.between.is_none()).map(|slot| open(&slot.spec, place)) {
+                    Some(Ok(slot)) => (slot, Some(e)),
+                    _ => return Err(e),
+                }
+            }
         };
         known().iter().for_each(|message| opened.output.offer(message));
         let mut set = self.write();
@@ -238,6 +247,8 @@ fn leave(slot: &Slot, ending: &dyn Fn() -> bool) -> String {
     match slot.output.status().spooled {
         _ if !let_go => format!("output {name} removed, although its disk hangs"),
         0 => format!("output {name} removed"),
-        n => format!("output {name} removed; {n} events stay in its spool until there is one of this name again"),
+        n => format!(
+            "output {name} removed; {n} events stay in its spool until there is one of this name again"
+        ),
     }
 }

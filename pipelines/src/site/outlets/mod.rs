@@ -9,7 +9,6 @@ mod between;
 mod change;
 
 use std::{
-    path::PathBuf,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Instant,
 };
@@ -19,7 +18,7 @@ use tapetum_runtime::{Error, Result};
 use super::{
     config::{
         SiteFile,
-        named::{Look, looks},
+        named::{Looks, looks},
     },
     event::{EventPage, EventQuery},
     message::{Event, Message},
@@ -42,14 +41,14 @@ struct Set {
 struct Slot {
     spec: OutputSpec,
     /// The files that it has read, as they were.
-    files: Vec<(PathBuf, Look)>,
+    files: Looks,
     output: Arc<dyn Output>,
     /// The output, if it only stands in for the one of `spec`.
     between: Option<Arc<Between>>,
 }
 
 impl Slot {
-    fn new(spec: &OutputSpec, files: Vec<(PathBuf, Look)>, output: Arc<dyn Output>) -> Self {
+    fn new(spec: &OutputSpec, files: Looks, output: Arc<dyn Output>) -> Self {
         Self { spec: spec.clone(), files, output, between: None }
     }
 

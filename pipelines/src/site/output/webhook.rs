@@ -219,9 +219,9 @@ impl Spec for WebhookSpec {
             bell: Arc::clone(&bell),
         };
         tally.up();
-        thread::Builder::new().name("output-webhook".to_owned()).spawn(move || poster.run()).map_err(|e| {
-            Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
-        })?;
+        thread::Builder::new().name("output-webhook".to_owned()).spawn(move || poster.run()).map_err(
+            |e| Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e),
+        )?;
         Ok(Arc::new(Webhook { name: name.to_owned(), spool, tally, bell }))
     }
 }

@@ -63,6 +63,8 @@ export function site(status) {
       status.board && ["Temperatures", status.board.temperatures.map(([zone, t]) =>
         `${status.board.too_hot.includes(zone) ? "⚠ too hot: " : ""}${zone} ${t.toFixed(0)} °C`).join(", ")],
       ["Configuration", `${config.path}, in force since ${time(config.loaded)}`],
+      config.reloading && ["Reload", h("span", { class: "warn" }, `◌ a new configuration is being taken in since ${time(config.last_reload)}`)],
+      !config.reload_error && config.reload_did.length && ["Last reload", `${time(config.last_reload)}: ${config.reload_did.join(", ")}`],
       config.reload_error && ["Last reload", h("span", { class: "bad" }, `✖ refused ${time(config.last_reload)}: ${config.reload_error}`)],
     ]),
   ].filter(Boolean);

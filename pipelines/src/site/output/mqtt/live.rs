@@ -58,9 +58,12 @@ impl Live {
     /// These are the cameras from now on. What the broker keeps of others and of labels that are counted no more is taken back.
     pub fn cameras(&mut self, cameras: &[(String, Vec<String>)]) {
         let counts = |camera: &str, label: &String| {
-            cameras.iter().any(|(name, labels)| name == camera && (labels.is_empty() || labels.contains(label)))
+            cameras
+                .iter()
+                .any(|(name, labels)| name == camera && (labels.is_empty() || labels.contains(label)))
         };
-        let gone: Vec<_> = self.counted.iter().filter(|(camera, label)| !counts(camera, label)).cloned().collect();
+        let gone: Vec<_> =
+            self.counted.iter().filter(|(camera, label)| !counts(camera, label)).cloned().collect();
         for (camera, label) in gone {
             self.retain(self.topics.count(&camera, &label), "");
             if self.snapshots {

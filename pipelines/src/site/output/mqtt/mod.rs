@@ -258,7 +258,8 @@ impl Spec for MqttSpec {
 
     /// A broker ends the connection of a client when another of the same name comes.
     fn claims(&self, name: &str, place: &Place) -> Vec<String> {
-        let client = format!("the client id {:?} at {}:{}", self.client_id(&place.site), self.host, self.port);
+        let client =
+            format!("the client id {:?} at {}:{}", self.client_id(&place.site), self.host, self.port);
         vec![format!("the file {}", Spool::file(&place.state, name).display()), client]
     }
 
