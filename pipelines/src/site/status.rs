@@ -309,6 +309,10 @@ pub struct ConfigStatus {
     pub last_reload: Option<SystemTime>,
     /// Why that one was refused; the old one stayed in force.
     pub reload_error: Option<String>,
+    /// What the last one that came into force has changed, in words.
+    pub reload_did: Vec<String>,
+    /// Whether one is being taken in at this moment.
+    pub reloading: bool,
 }
 
 /// The machine.

@@ -1,9 +1,20 @@
 //! `tapetumd` from outside: cameras, events, health, new configurations, signals.
 
+#[path = "../outputs/broker.rs"]
+mod broker;
+#[path = "../http/certificate.rs"]
+mod certificate;
+mod door;
+mod hostile;
+mod models;
+mod outputs;
 mod record;
 #[path = "../rtsp/server.rs"]
 mod server;
+mod service;
 mod site;
+#[path = "../outputs/small.rs"]
+mod small;
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +35,16 @@ fn accounted(camera: &Value) {
         + sum(&frames["failed"])
         + frames["in_flight"].as_u64().unwrap();
     assert_eq!(frames["captured"].as_u64().unwrap(), whole, "{frames}");
+}
+
+/// Waits until it holds; what did not, after `within`, is the test's failure.
+#[track_caller]
+fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn delivered(daemon: &Daemon, camera: &str) -> u64 {

@@ -91,6 +91,18 @@ impl Site {
         std::fs::write(self.path("site.toml"), text + "\n" + more).unwrap();
     }
 
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.path("site.toml")).unwrap()
+    }
+
+    /// Says something else in `site.toml`.
+    #[track_caller]
+    pub fn replace(&self, from: &str, to: &str) {
+        let text = self.text();
+        assert!(text.contains(from), "{from:?} is not in\n{text}");
+        std::fs::write(self.path("site.toml"), text.replacen(from, to, 1)).unwrap();
+    }
+
     pub fn append(&self, more: &str) {
         let text = std::fs::read_to_string(self.path("site.toml")).unwrap();
         std::fs::write(self.path("site.toml"), text + more).unwrap();
@@ -114,16 +126,32 @@ impl Site {
         command.output().unwrap()
     }
 
-    pub fn start(&self) -> Daemon {
-        let log = self.path("log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tapetumd"))
+    fn command(&self, log: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapetumd"));
+        command
             .arg("--config")
             .arg(self.path("site.toml"))
             .env("TAPETUM_CACHE", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(std::fs::File::create(log).unwrap());
+        command
+    }
+
+    /// A start that is refused: exit code and what was said.
+    pub fn start_refused(&self) -> (i32, String) {
+        let log = self.path("refused.log");
+        let status = self.command(&log).status().unwrap();
+        (status.code().unwrap(), std::fs::read_to_string(log).unwrap())
+    }
+
+    pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// With these in its environment.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let log = self.path("log");
+        let mut child = self.command(&log).envs(environment.iter().copied()).spawn().unwrap();
         let from = Instant::now();
         let address = loop {
             let text = std::fs::read_to_string(&log).unwrap();
@@ -140,6 +168,7 @@ impl Site {
     }
 }
 
+/// The folder of the demo.
 pub fn demo() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").display().to_string()
 }
@@ -190,6 +219,28 @@ impl Daemon {
         cameras.iter().find(|camera| camera["name"] == name).cloned().unwrap_or_default()
     }
 
+    /// Has the configuration taken in; returns its status when that is over.
+    pub fn reload(&self) -> Value {
+        let before = self.status()["config"]["last_reload"].clone();
+        self.hang_up();
+        self.until("the reload is over", || {
+            let config = &self.status()["config"];
+            config["last_reload"] != before && config["reloading"] == false
+        });
+        self.status()["config"].clone()
+    }
+
+    pub fn output(&self, name: &str) -> Value {
+        let status = self.status();
+        let outputs = status["outputs"].as_array().unwrap();
+        outputs.iter().find(|output| output["name"] == name).cloned().unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    #[track_caller]
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
         let from = Instant::now();
         while !done() {
@@ -224,12 +275,19 @@ impl Daemon {
     }
 
     /// Tells it to stop; returns its log.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
+        self.stop_timed().0
+    }
+
+    /// As [`Daemon::stop`], with how long it took.
+    pub fn stop_timed(mut self) -> (String, Duration) {
+        let from = Instant::now();
         self.signal(libc::SIGTERM);
         let status = self.child.wait().unwrap();
+        let took = from.elapsed();
         let log = self.log();
         assert!(status.success(), "{status}\n{log}");
-        log
+        (log, took)
     }
 }
 

@@ -12,7 +12,8 @@ use std::{
 };
 
 use tapetum::site::{
-    http::{EventQuery, HttpSpec, Page, Serving, Site, serve},
+    event::{EventPage, EventQuery},
+    http::{HttpSpec, Serving, Site, serve},
     live::{Live, LiveFrame, LiveMask},
     message::{Event, Phase},
     status::{
@@ -80,7 +81,7 @@ impl Site for Made {
         self.lives.get(camera).cloned()
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+    fn events(&self, query: &EventQuery) -> Result<EventPage> {
         let from = match &query.cursor {
             None => 0,
             Some(cursor) => {
@@ -95,9 +96,9 @@ impl Site for Made {
                 && query.before.is_none_or(|before| event.start < before)
         };
         let mut found = self.events[from..].iter().filter(fits);
-        let items: Vec<Event> = found.by_ref().take(query.limit).cloned().collect();
+        let events: Vec<Event> = found.by_ref().take(query.limit).cloned().collect();
         let more = found.next().is_some();
-        Ok(Page { next: items.last().filter(|_| more).map(|event| event.id.clone()), items })
+        Ok(EventPage { next: events.last().filter(|_| more).map(|event| event.id.clone()), events })
     }
 
     fn event(&self, id: &str) -> Result<Option<Event>> {
@@ -222,6 +223,8 @@ fn status() -> SiteStatus {
             loaded: now,
             last_reload: None,
             reload_error: None,
+            reload_did: vec![],
+            reloading: false,
         },
         board: Some(BoardStatus {
             name: "generic-x86".into(),

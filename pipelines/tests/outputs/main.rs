@@ -1,10 +1,12 @@
 //! Outputs with real parts: SQLite files and locks, a broker (mosquitto), HTTP sockets, a small disk.
 
+mod broker;
 mod disk;
 mod events;
 mod mqtt;
 #[path = "../sinks/schema.rs"]
 mod schema;
+mod small;
 mod spool;
 mod sqlite;
 mod webhook;

@@ -39,6 +39,8 @@ struct State {
     digest: String,
     size: Option<(usize, usize)>,
     last_delivered: Option<Tick>,
+    /// When the first frame was delivered or had failed.
+    first_delivered: Option<Tick>,
     /// When frames were captured and delivered, counted at times within [`WINDOW`].
     window: VecDeque<(Tick, [u64; 2])>,
 }
@@ -122,6 +124,7 @@ impl Figures {
         }
         state.size = Some((item.frame.image.width(), item.frame.image.height()));
         state.last_delivered = Some(now);
+        state.first_delivered.get_or_insert(now);
         for (status, slot) in state.stages.iter_mut().zip(&item.slots) {
             if matches!(slot.state, SlotState::Done | SlotState::Failed) {
                 status.took.0.record(slot.took);
@@ -143,9 +146,10 @@ impl Figures {
         state.forget(now);
     }
 
-    /// When the last frame was delivered or had failed.
-    pub fn last_delivered(&self) -> Option<Tick> {
-        self.lock().last_delivered
+    /// When the last frame was delivered or had failed, and the longest that one has taken.
+    pub fn progress(&self) -> (Option<Tick>, Duration) {
+        let state = self.lock();
+        (state.last_delivered, state.age.quantile(1.0).unwrap_or_default())
     }
 
     /// A copy. `overtaken`: pictures that the source dropped for newer ones before anybody took them.
@@ -174,6 +178,9 @@ impl Figures {
             frames.delivered + frames.dropped.values().sum::<u64>() + frames.failed.values().sum::<u64>();
         frames.in_flight = frames.captured.saturating_sub(gone);
         let sum = |at: usize| state.window.iter().map(|(_, n)| n[at]).sum::<u64>() as f64;
+        // Of a camera that has just come, only as long as it has been there.
+        let there = state.first_delivered.map_or(Duration::ZERO, |first| now.saturating_sub(first));
+        let window = WINDOW.min(there.max(Duration::from_secs(1))).as_secs_f64();
         Seen {
             frames,
             age: Latency(state.age.clone()),
@@ -182,7 +189,7 @@ impl Figures {
             digest: state.digest.clone(),
             size: state.size,
             last_delivered: state.last_delivered,
-            fps: [sum(0), sum(1)].map(|n| n / WINDOW.as_secs_f64().min(now.as_secs_f64().max(1.0))),
+            fps: [sum(0), sum(1)].map(|n| n / window),
         }
     }
 }

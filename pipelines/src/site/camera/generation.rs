@@ -166,7 +166,6 @@ impl Life {
             self.spec.max_fps,
             camera.cap.clone(),
         );
-        let max_age = *super::lock(&camera.max_age);
         executor::run(
             pipeline,
             Run {
@@ -176,6 +175,7 @@ impl Life {
                 // Told through the source, so that what is on its way is delivered.
                 stop: &AtomicBool::new(false),
                 watch: &mut |item, counts| {
+                    let max_age = *super::lock(&camera.max_age);
                     camera.figures.delivered(item, counts, camera.clock.now(), max_age);
                 },
             },

@@ -10,7 +10,7 @@ use tapetum_runtime::{
     clock::{Clock, Tick},
 };
 
-use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
+use super::{CameraCore, Feed, Figures, Generation, Progress, Watcher, lock};
 use crate::{
     assemble::Options,
     recording::format::Ended,
@@ -31,9 +31,6 @@ use crate::{
 /// After its models could not be loaded, how long until that is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Frames come and none of them gets through for this long: something stands still.
-const STUCK: Duration = Duration::from_secs(20);
-
 /// A camera that is gone for this long ends its events.
 const GONE: Duration = Duration::from_secs(10);
 
@@ -49,8 +46,9 @@ pub(in crate::site) struct Keeper {
     refused: Option<(String, Tick)>,
     /// As last told.
     told: (CameraState, Option<String>, SystemTime),
-    /// Since when frames have come without one getting through.
-    held: Option<Tick>,
+    /// When it came to be in that state.
+    since: Tick,
+    progress: Progress,
 }
 
 /// What the cameras of a site share.
@@ -99,7 +97,8 @@ impl Keeper {
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        Ok(Self { spec, core, options, shared, current: None, coming, refused: None, told, held: None })
+        let (since, progress) = (core.clock.now(), Progress::default());
+        Ok(Self { spec, core, options, shared, current: None, coming, refused: None, told, since, progress })
     }
 
     /// Where it lays its newest frame.
@@ -192,11 +191,12 @@ impl Keeper {
         }
         let said = self.tell();
         self.core.held.flush(false);
-        if self.told.0 != CameraState::Streaming && self.told.2.elapsed().is_ok_and(|gone| gone >= GONE) {
+        if self.told.0 != CameraState::Streaming && now.saturating_sub(self.since) >= GONE {
             // Without frames nothing would end them.
             self.end_events();
         }
-        self.watch_progress(now);
+        let (last, _) = self.core.figures.progress();
+        self.progress.look(self.told.0 == CameraState::Streaming, last, now);
         said
     }
 
@@ -218,6 +218,9 @@ impl Keeper {
         let online = state == CameraState::Streaming;
         let changed = state != self.told.0;
         let since = if changed { SystemTime::now() } else { self.told.2 };
+        if changed {
+            self.since = self.core.clock.now();
+        }
         self.told = (state, why.clone(), since);
         let name = &self.core.name;
         let said = match &why {
@@ -229,30 +232,45 @@ impl Keeper {
         Some(said)
     }
 
-    fn watch_progress(&mut self, now: Tick) {
-        // Where few frames are wanted, few get through.
-        let fps =
-            [self.spec.max_fps, self.core.cap.fps()].into_iter().flatten().fold(f32::INFINITY, f32::min);
-        let patience = STUCK.max(Duration::from_secs_f32(3.0 / fps));
-        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < patience);
-        let frames_come = self.told.0 == CameraState::Streaming;
-        match (frames_come && !recent, self.held) {
-            (true, None) => self.held = Some(now),
-            (true, Some(_)) => {}
-            (false, _) => self.held = None,
-        }
-    }
-
     /// Why nothing gets through although frames come, if so.
     pub fn stuck(&self) -> Option<String> {
-        let held = self.core.clock.now().saturating_sub(self.held?);
-        (held >= STUCK).then(|| {
-            format!(
-                "camera {}: frames come, and none has got through for {} s",
-                self.core.name,
-                held.as_secs()
-            )
-        })
+        let (last, longest) = self.core.figures.progress();
+        // Where few frames are wanted, few get through.
+        let fps = [self.spec.max_fps, self.core.cap.fps()].into_iter().flatten().reduce(f32::min);
+        let interval = fps.map_or(Duration::ZERO, |fps| Duration::from_secs_f32(1.0 / fps));
+        let held = self.progress.stuck(last, longest, interval, self.core.clock.now())?;
+        let name = &self.core.name;
+        Some(format!("camera {name}: frames come, and none has got through for {} s", held.as_secs()))
+    }
+
+    /// What it was doing when it was looked after last.
+    pub fn told(&self) -> CameraState {
+        self.told.0
+    }
+
+    /// What an output that is new has to know: the camera's state, and its events that go on, as they were told last.
+    pub fn known(&self) -> Vec<Message> {
+        let (state, why, since) = &self.told;
+        let online = *state == CameraState::Streaming;
+        let news = CameraNews { camera: self.core.name.clone(), online, why: why.clone(), since: *since };
+        let mut known = vec![Message::Camera(Arc::new(news))];
+        if let Some(watcher) = &*lock(&self.core.watcher) {
+            known.extend(watcher.going_on().map(|event| Message::Event(Arc::new(event.clone()))));
+        }
+        known
+    }
+
+    /// From the next frame on.
+    pub fn set_max_age(&self, max_age: Option<Duration>) {
+        *lock(&self.core.max_age) = max_age;
+    }
+
+    /// A model that could not be loaded is tried again now, as `options` say.
+    pub fn try_again(&mut self, options: Options) {
+        self.options = options;
+        if let Some((_, when)) = &mut self.refused {
+            *when = Tick::ZERO;
+        }
     }
 
     fn state(&self) -> (CameraState, Option<String>) {

@@ -12,6 +12,7 @@ mod figures;
 mod generation;
 mod keeper;
 mod lent;
+mod progress;
 mod publisher;
 mod watcher;
 
@@ -41,6 +42,7 @@ use figures::Figures;
 pub(super) use generation::Generation;
 pub(super) use keeper::{Keeper, Shared};
 use lent::Lent;
+use progress::Progress;
 use publisher::Publisher;
 use watcher::Watcher;
 

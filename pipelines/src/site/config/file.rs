@@ -29,6 +29,8 @@ pub struct SiteFile {
     pub state: PathBuf,
     /// The board's profile, if the file asks for one; else it is told from the machine.
     pub board: Option<Board>,
+    /// Where in the file name, state folder, board and media are said, as `FILE:LINE:COLUMN`.
+    pub(in crate::site) places: [String; 4],
     /// What the cameras share.
     pub limits: SiteLimits,
     /// In the order of the file.
@@ -70,7 +72,11 @@ impl SiteFile {
         let folder = path.parent().unwrap_or(Path::new(""));
         let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state", "board"]));
         let (mut name, mut state, mut board) = (None, None, None);
+        let media_place = reader.told(root.place("media"));
+        let mut places = [shown.clone(), shown.clone(), shown.clone(), media_place.clone()];
         if let Some(head) = &head {
+            let of_head = |key| reader.told(head.place(key));
+            places = [of_head("name"), of_head("state"), of_head("board"), media_place];
             name = reader.required(head, "name", |r, t, key| r.string(t, key));
             state = reader.string(head, "state");
             board = reader.string(head, "board").and_then(|name| match Board::by_name(&name) {
@@ -84,6 +90,7 @@ impl SiteFile {
         let limits = SiteLimits::read(&mut reader, &root);
         let cameras = camera::read(&mut reader, &root, folder);
         let outputs = output::read(&mut reader, &root);
+        let outputs = outputs.into_iter().map(|output| output.below(folder)).collect();
         let http = match reader.table(&root, "http", HttpSpec::KEYS) {
             Some(table) => HttpSpec::read(&mut reader, &table).map(|spec| spec.below(folder)),
             None => None,
@@ -101,6 +108,7 @@ impl SiteFile {
             media: media.unwrap_or_else(|| MediaSpec::below(&state)),
             state,
             board,
+            places,
             limits,
             cameras,
             outputs,

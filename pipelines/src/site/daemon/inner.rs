@@ -10,11 +10,11 @@ use std::{
 };
 
 use tapetum_runtime::{
-    Error, Result,
+    Result,
     clock::{Clock, Monotonic, Tick},
 };
 
-use super::{Level, Tell, watch::Watch};
+use super::{Level, Tell, lock::StateLock, reload::Turn, watch::Watch};
 use crate::{
     assemble::Options,
     cpu,
@@ -22,9 +22,12 @@ use crate::{
     hub::Hub,
     site::{
         camera::{Keeper, Shared},
-        config::{CameraSpec, SiteFile},
-        event::Ids,
-        http::{EventQuery, Page, Site},
+        config::{
+            CameraSpec, SiteFile,
+            named::{self, Looks},
+        },
+        event::{EventPage, EventQuery, Ids},
+        http::{Serving, Site},
         live::Live,
         machine::Machine,
         message::Event,
@@ -37,8 +40,11 @@ use crate::{
 /// How often the configuration's files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// The cameras were not looked after for this long: something stands still.
+const STUCK: Duration = Duration::from_secs(20);
+
 pub(super) struct Inner {
-    this: Weak<Self>,
+    pub this: Weak<Self>,
     pub stop: AtomicBool,
     pub outlets: Arc<Outlets>,
     pub media: Arc<Media>,
@@ -48,11 +54,19 @@ pub(super) struct Inner {
     pub config: Mutex<ConfigStatus>,
     pub clock: Arc<dyn Clock>,
     /// One configuration is taken in at a time.
-    pub taking_in: AtomicBool,
-    /// Another was asked for meanwhile: it is next.
-    pub again: AtomicBool,
-    hub: Arc<Hub>,
-    machine: Machine,
+    pub turn: Mutex<Turn>,
+    /// Held while a configuration comes into force.
+    pub switching: Mutex<()>,
+    /// The models that cameras share.
+    pub hub: Mutex<Arc<Hub>>,
+    /// The board and how hot it is.
+    pub machine: Machine,
+    /// The HTTP side, and the files that it has read, as they were.
+    pub serving: Mutex<Option<(Serving, Looks)>>,
+    /// When the cameras were last looked after.
+    ticked: Mutex<Tick>,
+    /// Nobody else has the state folder.
+    _state: StateLock,
     ids: Arc<Ids>,
     cache: Option<PathBuf>,
     started: SystemTime,
@@ -71,6 +85,7 @@ impl Inner {
     /// `root` is where the machine's files lie: `/`, but for tests.
     pub fn start(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
         let clock: Arc<dyn Clock> = Arc::new(Monotonic::start());
+        let state = StateLock::take(&file.state)?;
         let media = Arc::new(Media::start(&file.media)?);
         let outlets = Arc::new(Outlets::open(&file)?);
         let machine = Machine::new(root, file.board.clone(), file.limits.hot_fps);
@@ -82,8 +97,10 @@ impl Inner {
             loaded: SystemTime::now(),
             last_reload: None,
             reload_error: None,
+            reload_did: Vec::new(),
+            reloading: false,
         };
-        let watch = Watch::new(&file);
+        let watch = Watch::new(named::files(&file.path));
         let ids = Arc::new(Ids::new()?);
         let inner = Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -93,10 +110,13 @@ impl Inner {
             cameras: Mutex::default(),
             config: Mutex::new(config),
             clock,
-            taking_in: AtomicBool::new(false),
-            again: AtomicBool::new(false),
-            hub,
+            turn: Mutex::default(),
+            switching: Mutex::default(),
+            hub: Mutex::new(hub),
             machine,
+            serving: Mutex::default(),
+            ticked: Mutex::default(),
+            _state: state,
             ids: ids.clone(),
             cache,
             started: SystemTime::now(),
@@ -106,20 +126,16 @@ impl Inner {
             file: Mutex::new(file.clone()),
         });
         for spec in &file.cameras {
-            let keeper = inner.keeper(spec)?;
+            let keeper = inner.keeper(spec, inner.options(), file.limits.max_age)?;
             lock(&inner.cameras).push(keeper);
         }
         Ok(inner)
     }
 
     /// A camera from its start.
-    pub fn keeper(&self, spec: &CameraSpec) -> Result<Keeper> {
-        let (site, max_age) = {
-            let file = lock(&self.file);
-            (file.name.as_str().into(), file.limits.max_age)
-        };
+    pub fn keeper(&self, spec: &CameraSpec, options: Options, max_age: Option<Duration>) -> Result<Keeper> {
         let shared = Shared {
-            site,
+            site: lock(&self.file).name.as_str().into(),
             clock: self.clock.clone(),
             outlets: self.outlets.clone(),
             ids: self.ids.clone(),
@@ -127,13 +143,17 @@ impl Inner {
             max_age,
             cap: self.machine.cap(),
         };
-        Keeper::start(Arc::new(spec.clone()), self.options(), shared)
+        Keeper::start(Arc::new(spec.clone()), options, shared)
     }
 
     /// How the cameras' pipelines are loaded: on shared models, one frame at a time each, the newest first.
     pub fn options(&self) -> Options {
+        self.options_on(&lock(&self.hub))
+    }
+
+    pub fn options_on(&self, hub: &Arc<Hub>) -> Options {
         Options {
-            hub: Some(self.hub.clone()),
+            hub: Some(hub.clone()),
             workers: Some(1),
             queue: Some(Policy::Latest),
             cache: self.cache.clone(),
@@ -168,9 +188,9 @@ impl Inner {
         };
         if changed {
             self.tell(Level::Info, "a file of the configuration has changed; it is taken in");
-            // What is wrong is in the status, and was told.
-            self.reload().ok();
+            self.reload_later();
         }
+        *lock(&self.ticked) = self.clock.now();
     }
 
     /// Tells when the media folder begins to fail, and when it is well again.
@@ -207,7 +227,11 @@ impl Inner {
 
 impl Site for Inner {
     fn stuck(&self) -> Vec<String> {
-        lock(&self.cameras).iter().filter_map(Keeper::stuck).collect()
+        let ticked = *lock(&self.ticked);
+        let since = self.clock.now().saturating_sub(ticked);
+        let late = (since >= STUCK)
+            .then(|| format!("the cameras have not been looked after for {} s", since.as_secs()));
+        late.into_iter().chain(lock(&self.cameras).iter().filter_map(Keeper::stuck)).collect()
     }
 
     fn status(&self) -> SiteStatus {
@@ -238,7 +262,7 @@ impl Site for Inner {
             uptime_s: self.clock.now().as_secs_f64(),
             not_ready,
             cameras,
-            models: self.hub.status(),
+            models: lock(&self.hub).clone().status(),
             outputs,
             media: Some(media),
             config: lock(&self.config).clone(),
@@ -252,7 +276,7 @@ impl Site for Inner {
         lock(&self.cameras).iter().find(|c| c.spec.name == camera).map(Keeper::live)
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+    fn events(&self, query: &EventQuery) -> Result<EventPage> {
         self.outlets.events(query)
     }
 
@@ -265,26 +289,7 @@ impl Site for Inner {
     }
 
     fn reload(&self) -> Result<()> {
-        let Some(this) = self.this.upgrade() else { return Ok(()) };
-        if self.taking_in.swap(true, Ordering::SeqCst) {
-            return Err(Error::config(
-                "another configuration is being taken in; try again when it is in force",
-            ));
-        }
-        let path = lock(&self.file).path.clone();
-        lock(&self.config).last_reload = Some(SystemTime::now());
-        let spawned = SiteFile::read(&path).and_then(|file| {
-            let thread = std::thread::Builder::new().name("reload".into());
-            // As the files are now, not when it is in force: what changes in between is the next one.
-            let watch = Watch::new(&file);
-            let spawned = thread.spawn(move || this.take_in(file, watch));
-            spawned.map_err(|e| Error::internal(format!("no thread to take it in: {e}")).caused_by(e))
-        });
-        spawned.map(|_| ()).inspect_err(|e| {
-            lock(&self.config).reload_error = Some(e.to_string());
-            self.taking_in.store(false, Ordering::SeqCst);
-            self.tell(Level::Warning, &format!("the new configuration is not taken in:\n{e}"));
-        })
+        self.reload_now()
     }
 }
 

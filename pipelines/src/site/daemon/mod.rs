@@ -4,10 +4,16 @@
 //! |---|---|
 //! | [`Daemon`] | starts everything, and stops it within two seconds |
 //! | `inner` | what its threads share; answers for health, metrics and the page |
-//! | `reload` | builds a new configuration beside the one in force, then switches, or rolls back |
+//! | `reload` | takes in a new configuration, one after the other |
+//! | `build` | builds it beside the one in force, then switches, or rolls back |
+//! | [`Health`] | how it fares, for who asks often |
+//! | `lock` | one daemon to a state folder |
 //! | `watch` | sees that a file of the configuration has changed |
 
+mod build;
+mod health;
 mod inner;
+mod lock;
 mod reload;
 mod watch;
 
@@ -21,10 +27,11 @@ use std::{
 use tapetum_runtime::{Error, Result};
 
 use super::{
-    config::SiteFile,
-    http::{self, Serving},
+    config::{SiteFile, named::looks},
+    http,
 };
-use inner::Inner;
+pub use health::Health;
+use inner::{Inner, lock};
 
 /// How grave what is told is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,16 +55,15 @@ const FAREWELL: Duration = Duration::from_millis(1000);
 pub struct Daemon {
     inner: Arc<Inner>,
     keeper: Option<JoinHandle<()>>,
-    serving: Option<Serving>,
 }
 
 impl Daemon {
-    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera, a
-    /// broker or a model that is not there does not keep it from starting. `cache`: where models and engines are kept; the
+    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera or
+    /// a broker that is not there does not keep it from starting. `cache`: where models and engines are kept; the
     /// usual place if `None`.
     ///
     /// # Errors
-    /// An address that cannot be bound, a state folder that cannot be written, no threads.
+    /// An address that cannot be bound, a state folder that cannot be made or that another daemon has, no threads.
     pub fn start(file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
         Self::start_below(Path::new("/"), file, cache, tell)
     }
@@ -69,7 +75,8 @@ impl Daemon {
     pub fn start_below(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
         let http = file.http.clone();
         let inner = Inner::start(root, file, cache, tell)?;
-        let serving = http::serve(&http, inner.clone())?;
+        let files = looks(http.files());
+        *lock(&inner.serving) = Some((http::serve(&http, inner.clone())?, files));
         let theirs = inner.clone();
         let keeper = std::thread::Builder::new()
             .name("keeper".into())
@@ -80,7 +87,7 @@ impl Daemon {
                 }
             })
             .map_err(|e| Error::internal(format!("no thread to keep the cameras: {e}")).caused_by(e))?;
-        Ok(Self { inner, keeper: Some(keeper), serving: Some(serving) })
+        Ok(Self { inner, keeper: Some(keeper) })
     }
 
     /// For health checks; see [`http::Site`].
@@ -89,8 +96,18 @@ impl Daemon {
     }
 
     /// Where the HTTP side listens.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
-        self.serving.as_ref().map_or(&[], Serving::addresses)
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        lock(&self.inner.serving).as_ref().map_or_else(Vec::new, |(serving, _)| serving.addresses().to_vec())
+    }
+
+    /// How it fares.
+    pub fn health(&self) -> Health {
+        Health::of(&self.inner)
+    }
+
+    /// Takes in the configuration anew, in the background; [`Health::reloading`] until that is over.
+    pub fn reload(&self) {
+        self.inner.reload_later();
     }
 
     /// Ends everything: frames on their way are delivered, events that go on are ended, everything that was acknowledged is
@@ -106,14 +123,18 @@ impl Daemon {
         if let Some(keeper) = self.keeper.take() {
             keeper.join().ok();
         }
+        let switching = lock(&self.inner.switching);
         self.inner.stop_cameras();
+        drop(switching);
         // Side by side, so that neither waits for the other's disk.
         let until = Instant::now() + FAREWELL;
         std::thread::scope(|scope| {
             scope.spawn(|| self.inner.media.stop(until.saturating_duration_since(Instant::now())));
             self.inner.outlets.stop(until);
         });
-        drop(self.serving.take());
+        // Taken out first: who still asks for something needs the lock.
+        let serving = lock(&self.inner.serving).take();
+        drop(serving);
     }
 }
 

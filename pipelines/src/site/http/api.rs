@@ -18,13 +18,16 @@ use tapetum_runtime::settings::hint;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    EventQuery, Site, guard, live,
+    Site, guard, live,
     media::Media,
     metrics, page,
     problem::Problem,
     server::{PATIENCE, Shared},
 };
-use crate::{recording::format::CLIP, site::message::Event};
+use crate::{
+    recording::format::CLIP,
+    site::{event::EventQuery, message::Event},
+};
 
 /// How long a snapshot waits for a frame.
 const FRAME: Duration = Duration::from_secs(5);
@@ -128,7 +131,7 @@ async fn events(State(shared): Ours, RawQuery(query): RawQuery) -> Answer {
     let query = event_query(query.as_deref().unwrap_or_default()).map_err(Problem::bad_request)?;
     let answer = move |site: &dyn Site| {
         let page = site.events(&query)?;
-        let events: Vec<Value> = page.items.iter().map(|event| event_json(event, site.media())).collect();
+        let events: Vec<Value> = page.events.iter().map(|event| event_json(event, site.media())).collect();
         Ok::<_, tapetum_runtime::Error>(json!({ "events": events, "next": page.next }))
     };
     Ok(Json(ask(&shared, answer).await??).into_response())

@@ -1,7 +1,7 @@
 //! Who is told of what a site sees.
 //!
-//! To add an output: write `output/<name>.rs` with its spec, how that is read and its [`Output`], then add its `mod` line, a member
-//! of [`Kind`] and one entry in [`OUTPUTS`].
+//! To add an output: write `output/<name>.rs` with its spec (a `spec::Spec`), how that is read and its [`Output`], then add its `mod`
+//! line, a member of [`Kind`] with its two lines in `spec.rs`, and one entry in [`OUTPUTS`].
 //!
 //! | part | what it does |
 //! |---|---|
@@ -22,6 +22,7 @@ pub mod webhook;
 mod backoff;
 pub(in crate::site) mod reading;
 mod secret;
+mod spec;
 mod tally;
 mod tls;
 
@@ -60,8 +61,16 @@ pub trait Output: Send + Sync {
     fn status(&self) -> OutputStatus;
 
     /// Ends it: what was offered is brought to disk. Returns after `within` at the latest, whatever the other side does. What is
-    /// offered later is dropped.
-    fn stop(&self, within: Duration);
+    /// offered later is dropped. Whether it has let go of its files; may be called again until it has.
+    fn stop(&self, within: Duration) -> bool;
+
+    /// Whether it is told of single frames. Events and states are told to all.
+    fn wants_results(&self) -> bool {
+        false
+    }
+
+    /// These are the site's cameras from now on, each with the labels that make events.
+    fn cameras(&self, _cameras: &[(String, Vec<String>)]) {}
 }
 
 /// One output of the configuration.
@@ -103,11 +112,18 @@ impl fmt::Debug for OutputKind {
     }
 }
 
+impl OutputKind {
+    /// The keys of its table, besides `kind` and `name`.
+    pub fn keys(&self) -> &'static [&'static str] {
+        self.keys
+    }
+}
+
 /// Every kind of output in this build.
 pub static OUTPUTS: &[OutputKind] = &[mqtt::MQTT, sqlite::SQLITE, jsonl::JSONL, webhook::WEBHOOK];
 
 /// The site, as outputs see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     /// Its name.
     pub site: String,
@@ -123,7 +139,7 @@ pub struct Place {
 pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
     let kinds: Vec<_> = OUTPUTS.iter().map(|kind| (kind.name, kind)).collect();
     let mut names = HashSet::new();
-    let mut specs = Vec::new();
+    let (mut specs, mut taken) = (Vec::<OutputSpec>::new(), Vec::<(String, String)>::new());
     for table in reader.tables_in_order(root, "output") {
         let Some(kind) = reader.required(&table, "kind", |r, t, key| r.choice(t, key, &kinds)) else {
             continue;
@@ -139,9 +155,16 @@ pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
             let what = format!("two outputs are called {name:?}; give each a name of its own");
             reader.note(table.place("name"), what);
         }
-        if let Some(kind) = (kind.read)(reader, &table) {
-            specs.push(OutputSpec { name, kind });
+        let Some(kind) = (kind.read)(reader, &table) else { continue };
+        let spec = OutputSpec { name, kind };
+        // What site and state folder are called makes no difference between two outputs.
+        let claims = spec.claims(&Place::default());
+        if let Some((claim, other)) = taken.iter().find(|(claim, _)| claims.contains(claim)) {
+            let what = format!("outputs {other:?} and {:?} would both have {claim}", spec.name);
+            reader.note(table.place("name"), what);
         }
+        taken.extend(claims.into_iter().map(|claim| (claim, spec.name.clone())));
+        specs.push(spec);
     }
     specs
 }
@@ -153,21 +176,9 @@ pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
 /// What only the configuration or whoever set up the machine can help: a certificate or password that cannot be read, a folder that
 /// cannot be made, a database of a newer version.
 pub fn open(specs: &[OutputSpec], place: &Place) -> Result<Vec<Arc<dyn Output>>> {
-    std::fs::create_dir_all(&place.state).map_err(|e| {
-        let what = format!("{}: cannot create the folder: {e}", place.state.display());
-        Error::new(ErrorKind::Environment, what).caused_by(e)
-    })?;
+    folder(&place.state)?;
     let unfinished = unfinished(specs, place);
-    let mut outputs: Vec<Arc<dyn Output>> = Vec::new();
-    for spec in specs {
-        let opened: Result<Arc<dyn Output>> = match &spec.kind {
-            Kind::Mqtt(mqtt) => mqtt::open(&spec.name, mqtt, place).map(|o| Arc::new(o) as _),
-            Kind::Sqlite(sqlite) => sqlite::open(&spec.name, sqlite, place).map(|o| Arc::new(o) as _),
-            Kind::Jsonl(jsonl) => jsonl::open(&spec.name, jsonl, place).map(|o| Arc::new(o) as _),
-            Kind::Webhook(webhook) => webhook::open(&spec.name, webhook, place).map(|o| Arc::new(o) as _),
-        };
-        outputs.push(opened.map_err(|e| e.at(format!("output {}", spec.name)))?);
-    }
+    let outputs = specs.iter().map(|spec| spec.open(place)).collect::<Result<Vec<_>>>()?;
     for event in unfinished {
         let message = Message::Event(Arc::new(event));
         outputs.iter().for_each(|output| output.offer(&message));
@@ -184,7 +195,7 @@ pub fn store(specs: &[OutputSpec], place: &Place) -> Option<PathBuf> {
 }
 
 /// Events that a store knows as going on: nobody ended them. As they are told now.
-fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
+pub(super) fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
     let Some(store) = store(specs, place).filter(|path| path.exists()) else { return Vec::new() };
     // What cannot be read is the store's own to tell.
     let open = sqlite::StoreReader::open(&store).and_then(|reader| reader.going_on()).unwrap_or_default();
@@ -195,6 +206,18 @@ fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
         event
     };
     open.into_iter().map(end).collect()
+}
+
+/// Makes a folder. That there is no room for it now is no mistake of whoever set it up: it is made when there is.
+fn folder(path: &Path) -> Result<()> {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match std::fs::create_dir_all(path) {
+        Err(e) if !matches!(e.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) => {
+            let what = format!("{}: cannot create the folder: {e}", path.display());
+            Err(Error::new(ErrorKind::Environment, what).caused_by(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `path` of the configuration, below the state folder unless it is absolute.

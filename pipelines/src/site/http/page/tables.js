@@ -93,6 +93,8 @@ export function site(status) {
       ["CPU", `${((100 * status.cpu_s) / Math.max(status.uptime_s, 1)).toFixed(0)} % of a core`],
       ...board(status.board),
       ["Configuration", `${config.path}, in force since ${time(config.loaded)}`],
+      config.reloading && ["Reload", h("span", { class: "warn" }, `◌ a new configuration is being taken in since ${time(config.last_reload)}`)],
+      !config.reload_error && config.reload_did.length && ["Last reload", `${time(config.last_reload)}: ${config.reload_did.join(", ")}`],
       config.reload_error && ["Last reload", h("span", { class: "bad" }, `✖ refused ${time(config.last_reload)}: ${config.reload_error}`)],
     ]),
   ].filter(Boolean);
