@@ -300,9 +300,16 @@ impl Keeper {
     }
 
     fn end_events(&self) {
-        if let Some(watcher) = &mut *lock(&self.core.watcher) {
-            let outlets = &self.core.outlets;
-            watcher.end_all(&mut |event| outlets.offer(&Message::Event(Arc::new(event))));
+        self.core.end_events();
+    }
+
+    /// To be said if [`Keeper::stop`] takes too long.
+    pub fn last_words(&self) -> impl FnOnce() + use<> {
+        let core = self.core.clone();
+        move || {
+            core.end_events();
+            // What is still under way makes no new ones.
+            *lock(&core.watcher) = None;
         }
     }
 

@@ -22,7 +22,7 @@ use std::{
 
 use tapetum_runtime::{Result, clock::Clock};
 
-use super::{config::CameraSpec, live::Live, outlets::Outlets};
+use super::{config::CameraSpec, live::Live, message::Message, outlets::Outlets};
 use crate::source::{
     live::Stop,
     open_live,
@@ -83,6 +83,13 @@ impl Drop for Feed {
 impl CameraCore {
     fn feed(&self) -> MutexGuard<'_, Feed> {
         lock(&self.feed)
+    }
+
+    /// Ends the events that go on.
+    fn end_events(&self) {
+        if let Some(watcher) = &mut *lock(&self.watcher) {
+            watcher.end_all(&mut |event| self.outlets.offer(&Message::Event(Arc::new(event))));
+        }
     }
 
     /// Its pipeline ended by itself.
