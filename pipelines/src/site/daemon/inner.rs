@@ -179,7 +179,7 @@ impl Inner {
         let until = Instant::now() + within;
         let cameras = std::mem::take(&mut *lock(&self.cameras));
         cameras.iter().for_each(Keeper::begin_stop);
-        let (say, said) = mpsc::channel();
+        let (say, said) = mpsc::sync_channel(cameras.len());
         let mut left = Vec::new();
         // Each waits for what it has on its way: side by side, that is the longest of these waits and not their sum.
         for (at, camera) in cameras.into_iter().enumerate() {
