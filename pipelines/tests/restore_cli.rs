@@ -161,7 +161,7 @@ fn by_day_and_by_night_only_what_is_hazy_is_restored() {
         picture.save(at(&format!("in/{}.png", 2 * n))).unwrap();
         // The same at night.
         let night = image::RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-            picture.get_pixel(x, y).map(|v| v / 8)
+            image::Rgb(picture.get_pixel(x, y).0.map(|v| v / 8))
         });
         night.save(at(&format!("in/{}.png", 2 * n + 1))).unwrap();
     }

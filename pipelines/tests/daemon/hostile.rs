@@ -12,7 +12,8 @@ use super::{
 fn stop(daemon: Daemon, what: &str) -> String {
     let (log, took) = daemon.stop_timed();
     // Past the test harness, which would swallow the line of a test that passes.
-    writeln!(std::io::stderr(), "stop: {what}: {} ms", took.as_millis()).unwrap();
+    let line = format!("stop: {what}: {} ms\n", took.as_millis());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     assert!(took < Duration::from_secs(2), "{what}: took {took:?} to stop\n{log}");
     log
 }

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::Engine;
@@ -332,6 +332,19 @@ fn keys_alone_reach_everything() {
     browser.run("document.querySelector('.row button').click()");
     browser.until("document.querySelector('.row').innerText.includes('Checked and taken on')");
     assert_eq!(made.reloads.load(Ordering::SeqCst), 1);
+    // A configuration that was refused is told at the top, with what is wrong with it.
+    assert_eq!(browser.run("return document.getElementById('refused').checkVisibility()"), false);
+    {
+        let config = &mut made.status.lock().unwrap().config;
+        config.reload_error = Some("site.toml:3:1: unknown key \"camra\"".to_owned());
+        config.last_reload = Some(SystemTime::now());
+    }
+    browser.until(
+        "document.getElementById('refused').checkVisibility() && document.getElementById('refused').innerText.includes('camra')",
+    );
+    browser.shoot("refused");
+    made.status.lock().unwrap().config.reload_error = None;
+    browser.until("!document.getElementById('refused').checkVisibility()");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 

@@ -62,9 +62,14 @@ pub fn free_port() -> u16 {
 
 /// Everything that comes on `#`: the last payload by topic, and the ids of events in order, each once per revision.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<(ByTopic, Vec<String>, Vec<String>)>>);
+pub struct Heard(Arc<Mutex<All>>);
 
-type ByTopic = BTreeMap<String, String>;
+#[derive(Default)]
+struct All {
+    by_topic: BTreeMap<String, String>,
+    events: Vec<String>,
+    available: Vec<String>,
+}
 
 impl Heard {
     pub fn listen(port: u16, login: Option<(&str, &str)>) -> Self {
@@ -123,26 +128,26 @@ impl Heard {
             let event: serde_json::Value = serde_json::from_slice(payload).unwrap();
             let key = format!("{}/{}", event["id"].as_str().unwrap(), event["revision"]);
             // At least once: a repetition is told by id and revision.
-            if !heard.1.contains(&key) {
-                heard.1.push(key);
+            if !heard.events.contains(&key) {
+                heard.events.push(key);
             }
         }
         if topic.ends_with("/available") {
-            heard.2.push(text.clone());
+            heard.available.push(text.clone());
         }
-        heard.0.insert(topic.to_owned(), text);
+        heard.by_topic.insert(topic.to_owned(), text);
     }
 
     pub fn get(&self, topic: &str) -> Option<String> {
-        self.0.lock().unwrap().0.get(topic).cloned()
+        self.0.lock().unwrap().by_topic.get(topic).cloned()
     }
 
     /// Everything that was said of whether the site is there.
     pub fn available(&self) -> Vec<String> {
-        self.0.lock().unwrap().2.clone()
+        self.0.lock().unwrap().available.clone()
     }
 
     pub fn events(&self) -> Vec<String> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().events.clone()
     }
 }

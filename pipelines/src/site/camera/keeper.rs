@@ -343,11 +343,16 @@ impl Keeper {
     }
 
     fn end_events(&self) {
-        if let Some(watcher) = &mut *lock(&self.core.watcher) {
-            watcher.end_all(&mut |event| self.core.held.take(event));
-        }
-        if let Some(recorder) = &mut *lock(&self.core.recorder) {
-            recorder.end(Ended::Stopped);
+        self.core.end_events();
+    }
+
+    /// To be said if [`Keeper::stop`] takes too long.
+    pub fn last_words(&self) -> impl FnOnce() + use<> {
+        let core = self.core.clone();
+        move || {
+            core.end_events();
+            // What is still under way makes no new ones.
+            *lock(&core.watcher) = None;
         }
     }
 

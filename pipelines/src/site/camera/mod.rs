@@ -31,6 +31,7 @@ use super::{
     record::{Held, Recorder},
     status::Gaps,
 };
+use crate::recording::format::Ended;
 use crate::source::{
     live::Stop,
     open_live,
@@ -99,6 +100,16 @@ impl Drop for Feed {
 impl CameraCore {
     fn feed(&self) -> MutexGuard<'_, Feed> {
         lock(&self.feed)
+    }
+
+    /// Ends the events that go on.
+    fn end_events(&self) {
+        if let Some(watcher) = &mut *lock(&self.watcher) {
+            watcher.end_all(&mut |event| self.held.take(event));
+        }
+        if let Some(recorder) = &mut *lock(&self.recorder) {
+            recorder.end(Ended::Stopped);
+        }
     }
 
     /// Its pipeline ended by itself.

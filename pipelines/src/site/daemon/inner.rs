@@ -5,8 +5,9 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tapetum_runtime::{
@@ -212,16 +213,30 @@ impl Inner {
         lock(&self.watch).1 = watch;
     }
 
-    /// Stops all cameras at once.
-    pub fn stop_cameras(&self) {
+    /// Stops all cameras at once, in `within` at the latest: of a camera that still waits for a model then, events are ended, and
+    /// what it has under way is lost.
+    pub fn stop_cameras(&self, within: Duration) {
+        let until = Instant::now() + within;
         let cameras = std::mem::take(&mut *lock(&self.cameras));
         cameras.iter().for_each(Keeper::begin_stop);
+        let (say, said) = mpsc::sync_channel(cameras.len());
+        let mut left = Vec::new();
         // Each waits for what it has on its way: side by side, that is the longest of these waits and not their sum.
-        std::thread::scope(|scope| {
-            for camera in cameras {
-                scope.spawn(move || camera.stop());
-            }
-        });
+        for (at, camera) in cameras.into_iter().enumerate() {
+            left.push(Some(camera.last_words()));
+            let say = say.clone();
+            let stop = move || {
+                camera.stop();
+                say.send(at).ok();
+            };
+            // Without a thread it was stopped when that was dropped.
+            std::thread::Builder::new().name("stop".into()).spawn(stop).ok();
+        }
+        drop(say);
+        while let Ok(at) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            left[at] = None;
+        }
+        left.into_iter().flatten().for_each(|last_words| last_words());
     }
 }
 

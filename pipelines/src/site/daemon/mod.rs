@@ -48,6 +48,9 @@ pub type Tell = Arc<dyn Fn(Level, &str) + Send + Sync>;
 /// How often cameras are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
+/// For the cameras to deliver what is on its way, when the daemon ends.
+const CAMERAS: Duration = Duration::from_millis(600);
+
 /// For the outputs to bring to disk what they have, when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(1000);
 
@@ -124,17 +127,17 @@ impl Daemon {
             keeper.join().ok();
         }
         let switching = lock(&self.inner.switching);
-        self.inner.stop_cameras();
+        self.inner.stop_cameras(CAMERAS);
         drop(switching);
-        // Side by side, so that neither waits for the other's disk.
+        // Taken out first: who still asks for something needs the lock.
+        let serving = lock(&self.inner.serving).take();
+        // Side by side, so that none waits for another's disk.
         let until = Instant::now() + FAREWELL;
         std::thread::scope(|scope| {
+            scope.spawn(|| drop(serving));
             scope.spawn(|| self.inner.media.stop(until.saturating_duration_since(Instant::now())));
             self.inner.outlets.stop(until);
         });
-        // Taken out first: who still asks for something needs the lock.
-        let serving = lock(&self.inner.serving).take();
-        drop(serving);
     }
 }
 
