@@ -1,5 +1,6 @@
 //! `tapetumd` from outside: cameras, events, health, new configurations, signals.
 
+mod broker;
 mod record;
 #[path = "../rtsp/server.rs"]
 mod server;
