@@ -20,7 +20,7 @@ use std::{
 };
 
 use serde::Serialize;
-use tapetum_runtime::{Result, clock::Monotonic};
+use tapetum_runtime::{Error, Result, clock::Monotonic};
 
 use crate::{
     assemble::{self, Options, Pipeline, Progress},
@@ -128,6 +128,10 @@ pub fn replay(
     stop: &AtomicBool,
 ) -> Result<Report> {
     let matched = frames::Matched::of(recording, file)?;
+    if matched.frames.is_empty() {
+        let what = "none of its frames was looked at, or none has a picture: there is nothing to run again";
+        return Err(Error::bad_file(what).at(recording.folder.display()));
+    }
     let head = &recording.summary.head;
     let mut remarks = matched.remarks.clone();
     let remembering: Vec<String> =

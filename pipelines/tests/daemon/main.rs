@@ -8,6 +8,7 @@ mod door;
 mod hostile;
 mod models;
 mod outputs;
+mod raw_topics;
 mod record;
 #[path = "../rtsp/server.rs"]
 mod server;

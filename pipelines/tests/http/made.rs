@@ -21,7 +21,14 @@ use tapetum::site::{
         ModelStatus, OutputStatus, SiteStatus, StageStatus,
     },
 };
-use tapetum_runtime::{Error, Result, latency::Histogram};
+use tapetum::{
+    recording::{
+        format::{Encoding, Ended, Head, RunHead},
+        part::Part,
+    },
+    source::{self, Next},
+};
+use tapetum_runtime::{Error, Frame, Result, latency::Histogram};
 
 /// Two cameras, of which one waits; a model; two outputs; events and a media folder.
 pub struct Made {
@@ -42,6 +49,7 @@ impl Made {
         std::fs::create_dir_all(media.join("front gate")).unwrap();
         std::fs::write(media.join("front gate/1.jpg"), jpeg([9, 9, 9], (32, 16))).unwrap();
         std::fs::write(media.join("clip.mp4"), vec![7; 300_000]).unwrap();
+        record(&media.join("front gate/r1"));
         std::fs::write(folder.path().join("secret.txt"), "s3cret").unwrap();
         let names = ["front gate", "yard"];
         Arc::new(Self {
@@ -261,8 +269,38 @@ fn event(n: u64) -> Event {
         seq: 1234,
         digest: "d1".repeat(32),
         snapshot: (n == 0).then(|| "front gate/1.jpg".into()),
-        recording: None,
+        recording: (n == 0).then(|| "front gate/r1".into()),
     }
+}
+
+/// A recording of the demo's clip, as a camera's is made.
+fn record(folder: &Path) {
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/dev_a.mp4");
+    let mut source = source::open(&clip.display().to_string()).unwrap();
+    source.keep_packets();
+    let head = Head {
+        format: 1,
+        id: "r1".into(),
+        camera: "front gate".into(),
+        site: "Harbour".into(),
+        tapetum: "0".into(),
+        source: "clip".into(),
+        size: source.info().size.unwrap(),
+        codec: Encoding::H264,
+        exact: true,
+        begin_ns: 0,
+        label: "person".into(),
+        run: RunHead::default(),
+    };
+    let (mut part, mut frame) = (Part::create(folder, &head).unwrap(), Frame::default());
+    while let Ok(Next::Frame) = source.next(&mut frame) {
+        let mut packets = Vec::new();
+        source.packets(&mut |packet| packets.push(packet));
+        let (seq, pts) = (frame.seq, frame.pts.as_nanos());
+        let line = format!("{{\"seq\":{seq},\"pts_ns\":{pts},\"captured\":null,\"fate\":\"stale\"}}\n");
+        part.add(&packets, line.as_bytes()).unwrap();
+    }
+    part.complete(Vec::new(), Ended::Over).unwrap();
 }
 
 /// A picture of one colour.

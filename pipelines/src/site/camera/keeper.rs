@@ -353,6 +353,7 @@ impl Keeper {
             core.end_events();
             // What is still under way makes no new ones.
             *lock(&core.watcher) = None;
+            core.held.flush(true);
         }
     }
 

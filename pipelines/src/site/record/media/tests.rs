@@ -198,7 +198,7 @@ fn a_folder_that_cannot_be_made_is_told_and_works_once_it_can() {
     assert!(status.why.unwrap().contains("cannot be written"));
     let ids = ids(2);
     record(&media, &ids[0], 3, 100);
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     let snapshot = |id: &str| {
         let tell = tell.clone();
         let done = Box::new(move |there| tell.send(there).unwrap());
