@@ -8,13 +8,15 @@ use super::{
     config::SiteFile,
     http::{EventQuery, Page},
     message::{Event, Message},
-    output::{self, Output, Place, sqlite::StoreReader},
+    output::{self, Journal, Output, Place, sqlite::StoreReader},
     status::OutputStatus,
 };
 
 /// All outputs, and the store that is asked for events.
 pub(super) struct Outlets {
     outputs: Vec<Arc<dyn Output>>,
+    /// Hands events on to them.
+    journal: Journal,
     store: Option<PathBuf>,
 }
 
@@ -34,13 +36,22 @@ impl Outlets {
             media: file.state.join("media"),
             cameras: file.cameras.iter().map(labels).collect(),
         };
-        let outputs = output::open(&file.outputs, &place)?;
-        Ok(Self { outputs, store: output::store(&file.outputs, &place) })
+        let (outputs, ended) = output::open_and_end(&file.outputs, &place)?;
+        let journal = Journal::start(&place.state, &outputs, ended)?;
+        Ok(Self { outputs, journal, store: output::store(&file.outputs, &place) })
     }
 
     /// Hands a message to all.
     pub fn offer(&self, message: &Message) {
-        self.outputs.iter().for_each(|output| output.offer(message));
+        match message {
+            Message::Event(event) => self.journal.offer(event),
+            _ => self.outputs.iter().for_each(|output| output.offer(message)),
+        }
+    }
+
+    /// Why events that go on would not be ended after a kill, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.journal.trouble()
     }
 
     /// Whether anybody is told of single frames.
@@ -55,12 +66,14 @@ impl Outlets {
 
     /// Ends them all by `until`.
     pub fn stop(&self, until: Instant) {
+        self.journal.stop(Instant::now() + until.saturating_duration_since(Instant::now()) / 4);
         // Each has what is left: one that hangs must not take the others' time, so they end side by side.
         std::thread::scope(|scope| {
             for output in &self.outputs {
                 scope.spawn(move || output.stop(until.saturating_duration_since(Instant::now())));
             }
         });
+        self.journal.close();
     }
 
     fn reader(&self) -> Result<StoreReader> {

@@ -126,15 +126,21 @@ pub struct Daemon {
 impl Daemon {
     /// Status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
+        let (code, answer) = self.request("GET", path, "");
+        (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    /// Status code and the whole answer. `headers` end with a line feed each.
+    pub fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        let request = format!("{head}{headers}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
     }
 
     pub fn json(&self, path: &str) -> Value {
@@ -157,13 +163,22 @@ impl Daemon {
     }
 
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
+        self.wait(what, done, || format!("{:#}", self.status()));
+    }
+
+    /// As [`Daemon::until`], where nobody but who has the token is told the status.
+    pub fn settled(&self, what: &str, done: impl Fn() -> bool) {
+        self.wait(what, done, String::new);
+    }
+
+    fn wait(&self, what: &str, done: impl Fn() -> bool, status: impl Fn() -> String) {
         let from = Instant::now();
         while !done() {
             assert!(
                 from.elapsed() < PATIENCE,
-                "not within {PATIENCE:?}: {what}\n{}\n{:#}",
+                "not within {PATIENCE:?}: {what}\n{}\n{}",
                 self.log(),
-                self.status()
+                status()
             );
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -163,7 +163,7 @@ impl Inner {
         // Each waits for what it has on its way: side by side, that is the longest of these waits and not their sum.
         std::thread::scope(|scope| {
             for camera in cameras {
-                scope.spawn(move || camera.stop());
+                scope.spawn(move || self.tell(Level::Info, &camera.stop()));
             }
         });
     }
@@ -187,6 +187,7 @@ impl Site for Inner {
                 .filter(|o| !o.up)
                 .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
         );
+        not_ready.extend(self.outlets.trouble());
         if lock(&self.file).cameras.is_empty() {
             not_ready.push("the configuration names no camera".to_owned());
         }

@@ -123,7 +123,7 @@ impl Inner {
             gone.append(&mut old);
         }
         let removed = gone.len();
-        gone.into_iter().for_each(Keeper::stop);
+        gone.into_iter().for_each(|camera| self.tell(Level::Info, &camera.stop()));
         self.watch(watch);
         {
             let mut config = lock(&self.config);
