@@ -90,7 +90,8 @@ fn stored(site: &Site) -> Events {
 
 fn committed(db: &rusqlite::Connection) -> rusqlite::Result<Events> {
     let mut query = db.prepare("SELECT id, revision, phase FROM events")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    let rows =
+        query.query_map([], |row| Ok((row.get(0)?, (row.get::<_, i64>(1)?.unsigned_abs(), row.get(2)?))))?;
     rows.collect()
 }
 

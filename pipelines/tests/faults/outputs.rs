@@ -40,12 +40,12 @@ fn lines(state: &Path) -> Vec<String> {
 fn stored(state: &Path) -> BTreeMap<String, u64> {
     let db = rusqlite::Connection::open(state.join("site.sqlite")).unwrap();
     let mut query = db.prepare("SELECT id, revision, phase FROM events").unwrap();
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?))).unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?))).unwrap();
     let mut events = BTreeMap::new();
     for row in rows {
-        let (id, revision, phase): (String, u64, String) = row.unwrap();
+        let (id, revision, phase): (String, i64, String) = row.unwrap();
         assert_eq!(phase, "end", "{id} is open");
-        events.insert(id, revision);
+        events.insert(id, revision.unsigned_abs());
     }
     events
 }

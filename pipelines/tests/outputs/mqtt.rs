@@ -2,6 +2,7 @@
 
 use std::{
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 

@@ -1,18 +1,7 @@
-//! Any text as a pipeline's file, and behind a sound head.
+//! See the body, which `pipelines/tests/mutated.rs` runs, too.
 #![no_main]
 
-use std::path::Path;
+#[path = "../bodies/pipeline_file.rs"]
+mod body;
 
-use libfuzzer_sys::fuzz_target;
-use tapetum::config::PipelineFile;
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(text) = str::from_utf8(bytes) else { return };
-    // The folder is not there: no file of this machine is read.
-    let path = Path::new("/nonexistent/pipeline.toml");
-    for text in [text.to_owned(), format!("[pipeline]\nname = 'x'\n{text}")] {
-        if let Err(e) = PipelineFile::parse(text, path) {
-            assert!(!e.to_string().is_empty());
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::look(bytes));

@@ -1,29 +1,7 @@
-//! Any text as a site's file, and behind a sound one: mistakes are told with their place, and nothing that stands in the place of
-//! a password is repeated.
+//! See the body, which `pipelines/tests/mutated.rs` runs, too.
 #![no_main]
 
-use std::path::Path;
+#[path = "../bodies/site_file.rs"]
+mod body;
 
-use libfuzzer_sys::fuzz_target;
-use tapetum::site::config::SiteFile;
-
-const SOUND: &str = "[site]\nname = 'x'\n";
-/// Stands for a password wherever a configuration has one.
-const SECRET: &str = "qZ9secret9Zq";
-
-fuzz_target!(|bytes: &[u8]| {
-    let Ok(text) = str::from_utf8(bytes) else { return };
-    // The folder is not there: no file of this machine is read.
-    let path = Path::new("/nonexistent/site.toml");
-    for text in [
-        text.to_owned(),
-        format!("{SOUND}{text}"),
-        format!("{SOUND}[camera.a]\npipeline = 'x'\nsource = 'rtsp://u:{SECRET}@h/'\n{text}"),
-        format!("{SOUND}[[output]]\nkind = 'webhook'\nurl = 'http://h/{SECRET}'\n{text}"),
-    ] {
-        if let Err(e) = SiteFile::parse(&text, path) {
-            let said = format!("{e} {e:?}");
-            assert!(!said.is_empty() && !said.contains(SECRET), "{said}");
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::look(bytes));
