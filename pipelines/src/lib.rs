@@ -29,6 +29,7 @@ mod runner;
 pub mod shapes;
 pub mod sink;
 pub mod site;
+pub mod soak;
 pub mod source;
 pub mod stage;
 mod summary;

@@ -182,22 +182,34 @@ pub struct Daemon {
 impl Daemon {
     /// Status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let (code, body) = self.get_bytes(path);
+        let (code, _, body) = self.answer("GET", path, "");
         (code, String::from_utf8_lossy(&body).into_owned())
     }
 
     /// As [`Daemon::get`], of what is no text.
     pub fn get_bytes(&self, path: &str) -> (u16, Vec<u8>) {
+        let (code, _, body) = self.answer("GET", path, "");
+        (code, body)
+    }
+
+    /// Status code and the whole answer. `headers` end with a line feed each.
+    pub fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        let (code, head, body) = self.answer(method, path, headers);
+        (code, head + "\r\n\r\n" + &String::from_utf8_lossy(&body))
+    }
+
+    fn answer(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        let request = format!("{head}{headers}\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(answer.len());
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let body = answer.get(end + 4..).unwrap_or_default().to_vec();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head, body)
     }
 
     pub fn json(&self, path: &str) -> Value {
@@ -242,13 +254,22 @@ impl Daemon {
 
     #[track_caller]
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
+        self.wait(what, done, || format!("{:#}", self.status()));
+    }
+
+    /// As [`Daemon::until`], where nobody but who has the token is told the status.
+    pub fn settled(&self, what: &str, done: impl Fn() -> bool) {
+        self.wait(what, done, String::new);
+    }
+
+    fn wait(&self, what: &str, done: impl Fn() -> bool, status: impl Fn() -> String) {
         let from = Instant::now();
         while !done() {
             assert!(
                 from.elapsed() < PATIENCE,
-                "not within {PATIENCE:?}: {what}\n{}\n{:#}",
+                "not within {PATIENCE:?}: {what}\n{}\n{}",
                 self.log(),
-                self.status()
+                status()
             );
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::CertificateDer};
@@ -157,6 +159,35 @@ fn wider_than_loopback_needs_token_and_tls_and_then_works() {
     assert_eq!((status.status, status.json()["site"].as_str()), (200, Some("Harbour")));
     let front = files.ask(address, "GET", "/", &[], b"");
     assert_eq!((front.status, front.header("location")), (303, Some("/login")));
+}
+
+#[test]
+fn who_does_not_finish_the_handshake_is_left() {
+    let (made, files) = (Made::new(), Files::new());
+    let (_serving, address) = made.serve_as(files.spec("127.0.0.1:0"));
+    // Nothing, and the beginning of a hello whose rest comes a byte at a time.
+    let waits = [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"].map(|said| {
+        std::thread::spawn(move || {
+            let mut stream = connect(address);
+            stream.write_all(said).unwrap();
+            let (mut drip, from) = (stream.try_clone().unwrap(), Instant::now());
+            if !said.is_empty() {
+                std::thread::spawn(move || {
+                    while drip.write_all(&[7]).is_ok() {
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                });
+            }
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).ok();
+            from.elapsed()
+        })
+    });
+    for wait in waits {
+        let took = wait.join().unwrap();
+        assert!((9..15).contains(&took.as_secs()), "closed after {took:?}");
+    }
+    assert_eq!(files.ask(address, "GET", "/healthz", &[], b"").status, 200);
 }
 
 #[test]

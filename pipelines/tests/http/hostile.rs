@@ -137,6 +137,39 @@ fn connections_have_a_number() {
 }
 
 #[test]
+fn who_holds_every_place_with_half_a_request_loses_it_in_time() {
+    let made = Made::new();
+    let (_serving, address) = made.serve();
+    let half = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nX: ");
+    let mut held: Vec<_> = (0..128)
+        .map(|_| {
+            let mut stream = connect(address);
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let began = Instant::now();
+    let served = || {
+        let mut stream = connect(address);
+        stream.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).ok();
+        answer(&mut stream).status == 200
+    };
+    let mut refused = false;
+    loop {
+        // A byte on every one of them now and then must not keep the places.
+        held.iter_mut().for_each(|stream| drop(stream.write_all(b"y")));
+        match served() {
+            true if refused => break,
+            true => assert!(began.elapsed() < Duration::from_secs(5), "the places are not taken"),
+            false => refused = true,
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "still without an answer");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(began.elapsed() > Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
 fn no_path_leads_out_of_the_media_folder() {
     let made = Made::new();
     let (_serving, address) = made.serve();

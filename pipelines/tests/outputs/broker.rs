@@ -1,8 +1,7 @@
-//! A real broker, mosquitto, and somebody who listens to it. Said where it is not there; `TAPETUM_REQUIRE=mosquitto` makes that an
-//! error.
+//! A real broker, mosquitto, and who listens to it. Said where it is not there; `TAPETUM_REQUIRE=mosquitto` makes that an error.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -14,6 +13,7 @@ use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 
 use super::until;
 
+/// How long anything may take on a machine that does other things, too.
 pub const SOON: Duration = Duration::from_secs(20);
 
 pub struct Broker(Child);
@@ -47,6 +47,13 @@ impl Broker {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
+
+    /// Ends it as an administrator would: with `persistence` it has everything on disk.
+    pub fn end(mut self) {
+        // SAFETY: a plain system call on our own child, which has not been waited for.
+        unsafe { libc::kill(i32::try_from(self.0.id()).unwrap(), libc::SIGTERM) };
+        self.0.wait().unwrap();
+    }
 }
 
 impl Drop for Broker {
@@ -60,16 +67,14 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Everything that comes on `#`: the last payload by topic, and the ids of events in order, each once per revision.
+/// Everything that comes on `#`: the last payload by topic, every event, and what was said on `…/available`.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<All>>);
+pub struct Heard(Arc<Mutex<(ByTopic, Vec<Delivery>, Vec<String>)>>);
 
-#[derive(Default)]
-struct All {
-    by_topic: BTreeMap<String, String>,
-    events: Vec<String>,
-    available: Vec<String>,
-}
+type ByTopic = BTreeMap<String, String>;
+
+/// `ID/REVISION` and the event, as often as it came.
+pub type Delivery = (String, serde_json::Value);
 
 impl Heard {
     pub fn listen(port: u16, login: Option<(&str, &str)>) -> Self {
@@ -127,27 +132,31 @@ impl Heard {
         if topic.ends_with("/events") {
             let event: serde_json::Value = serde_json::from_slice(payload).unwrap();
             let key = format!("{}/{}", event["id"].as_str().unwrap(), event["revision"]);
-            // At least once: a repetition is told by id and revision.
-            if !heard.events.contains(&key) {
-                heard.events.push(key);
-            }
+            heard.1.push((key, event));
         }
         if topic.ends_with("/available") {
-            heard.available.push(text.clone());
+            heard.2.push(text.clone());
         }
-        heard.by_topic.insert(topic.to_owned(), text);
+        heard.0.insert(topic.to_owned(), text);
     }
 
     pub fn get(&self, topic: &str) -> Option<String> {
-        self.0.lock().unwrap().by_topic.get(topic).cloned()
+        self.0.lock().unwrap().0.get(topic).cloned()
     }
 
     /// Everything that was said of whether the site is there.
     pub fn available(&self) -> Vec<String> {
-        self.0.lock().unwrap().available.clone()
+        self.0.lock().unwrap().2.clone()
     }
 
+    /// Every event that came, as often as it came.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.0.lock().unwrap().1.clone()
+    }
+
+    /// Keys of events in order, each once: at least once is promised, and a repetition is told by id and revision.
     pub fn events(&self) -> Vec<String> {
-        self.0.lock().unwrap().events.clone()
+        let mut seen = HashSet::new();
+        self.deliveries().into_iter().map(|(key, _)| key).filter(|key| seen.insert(key.clone())).collect()
     }
 }

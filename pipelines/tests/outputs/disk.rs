@@ -1,4 +1,4 @@
-//! A disk that is full for a while: a small tmpfs, where the machine lets us mount one.
+//! A disk that is full for a while.
 
 use std::{fs, time::Duration};
 

@@ -3,7 +3,9 @@
 mod camera;
 mod gstreamer;
 mod hostile;
+mod jpeg;
 mod proxy;
+mod report;
 mod responder;
 mod sequence;
 mod server;

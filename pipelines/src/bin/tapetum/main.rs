@@ -16,6 +16,7 @@ mod quantize;
 mod replay;
 mod restore;
 mod run;
+mod soak;
 mod table;
 mod tune;
 mod verify;
@@ -50,6 +51,8 @@ enum Command {
     Warm(warm::Args),
     /// Measure a pipeline: percentiles per stage and end to end, over repeated runs.
     Bench(bench::Args),
+    /// Run a site for some time, at its rate or overloaded, and judge it: memory, accounting, ages, fair shares.
+    Soak(soak::Args),
     /// What this machine can run, what is missing, and how to get it.
     Doctor(doctor::Args),
     /// Fold a training checkpoint (or an ONNX file in training form) into one proven ONNX model.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Warm(args) => warm::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Fuse(args) => fuse::run(&args),
         Command::Quantize(args) => quantize::run(&args),

@@ -111,7 +111,8 @@ impl Figures {
     pub fn delivered(&self, item: &Item, counts: Counts, now: Tick, max_age: Option<Duration>) {
         let mut state = self.lock();
         let before = state.now;
-        state.now = counts;
+        // This one is not yet in the flow's counts.
+        state.now = Counts { delivered: counts.delivered + u64::from(item.fate == Fate::Ok), ..counts };
         if let Fate::Failed { stage, .. } = item.fate
             && let Some(failed) = state.failed.get_mut(stage)
         {

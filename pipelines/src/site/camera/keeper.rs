@@ -158,6 +158,7 @@ impl Keeper {
         old.stop.set();
         let health = old.state.health();
         feed.overtaken = old.overtaken + health.losses.overtaken;
+        feed.pictures = old.pictures + health.pictures;
         feed.past = health.faults.clone();
         feed.past.reconnects += old.past.reconnects;
         feed.past.stalls += old.past.stalls;
@@ -362,13 +363,32 @@ impl Keeper {
         self.core.feed().stop.set();
     }
 
-    /// Delivers what is on its way, and ends the events that go on.
-    pub fn stop(mut self) {
+    /// Delivers what is on its way, and ends the events that go on. Returns its account for the log: where every frame went.
+    pub fn stop(mut self) -> String {
         self.begin_stop();
         drop(self.coming.take());
         drop(self.current.take());
         self.end_events();
         self.core.held.flush(true);
         self.tell();
+        self.account()
+    }
+
+    /// What the source's thread has read, beside what became of it, which is counted elsewhere: they are equal, or a frame was
+    /// lost without a word.
+    fn account(&self) -> String {
+        let (health, overtaken, before) = {
+            let feed = self.core.feed();
+            (feed.state.health(), feed.overtaken, feed.pictures)
+        };
+        let frames =
+            self.core.figures.seen(self.core.clock.now(), overtaken + health.losses.overtaken).frames;
+        let received = before + health.pictures + frames.failed.get("unreadable").copied().unwrap_or(0);
+        let mut parts = vec![format!("{} delivered", frames.delivered)];
+        parts.extend(frames.dropped.iter().map(|(reason, n)| format!("{n} {reason}")));
+        parts.extend(frames.failed.iter().map(|(stage, n)| format!("{n} failed in {stage}")));
+        parts.push(format!("{} in flight", frames.in_flight));
+        parts.push(format!("{} in hand", received.saturating_sub(frames.captured)));
+        format!("camera {}: {received} frames received: {}", self.core.name, parts.join(", "))
     }
 }

@@ -75,6 +75,8 @@ struct Feed {
     stop: Stop,
     /// Pictures that earlier sources dropped for newer ones.
     overtaken: u64,
+    /// Pictures that earlier sources gave.
+    pictures: u64,
     /// Times that earlier sources were opened again, and stalled, and how long they gave nothing.
     past: SourceFaults,
     /// What earlier sources lost.
@@ -87,7 +89,8 @@ impl Feed {
         let source = open_live(&spec.source, &spec.live, stop.clone())?;
         let state = source.state();
         let source = Arc::new(Mutex::new(source));
-        Ok(Self { source, state, stop, overtaken: 0, past: SourceFaults::default(), gaps: Gaps::default() })
+        let (past, gaps) = (SourceFaults::default(), Gaps::default());
+        Ok(Self { source, state, stop, overtaken: 0, pictures: 0, past, gaps })
     }
 }
 

@@ -215,7 +215,7 @@ impl Inner {
             old
         };
         did.extend(said(gone.iter().map(|c| c.spec.name.as_str()).collect(), "removed"));
-        gone.into_iter().for_each(Keeper::stop);
+        gone.into_iter().for_each(|camera| self.tell(Level::Info, &camera.stop()));
         did
     }
 }

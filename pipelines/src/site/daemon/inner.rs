@@ -226,14 +226,14 @@ impl Inner {
             left.push(Some(camera.last_words()));
             let say = say.clone();
             let stop = move || {
-                camera.stop();
-                say.send(at).ok();
+                say.send((at, camera.stop())).ok();
             };
             // Without a thread it was stopped when that was dropped.
             std::thread::Builder::new().name("stop".into()).spawn(stop).ok();
         }
         drop(say);
-        while let Ok(at) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        while let Ok((at, account)) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.tell(Level::Info, &account);
             left[at] = None;
         }
         left.into_iter().flatten().for_each(|last_words| last_words());
@@ -264,6 +264,7 @@ impl Site for Inner {
         );
         let media = self.media.status();
         not_ready.extend(media.why.iter().map(|why| format!("media: {why}")));
+        not_ready.extend(self.outlets.trouble());
         if lock(&self.file).cameras.is_empty() {
             not_ready.push("the configuration names no camera".to_owned());
         }

@@ -202,7 +202,7 @@ impl Outlets {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Set> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.set.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,7 +226,7 @@ fn open(spec: &OutputSpec, place: &Place) -> Result<Slot> {
 
 /// Opens an output that was not there. Events that its store knows as going on are ended, as nobody has told it how they went on.
 fn beside(spec: &OutputSpec, place: &Place) -> Result<Slot> {
-    let unfinished = output::unfinished(std::slice::from_ref(spec), place);
+    let unfinished = output::unfinished_in_store(std::slice::from_ref(spec), place);
     let slot = open(spec, place)?;
     unfinished.into_iter().for_each(|event| slot.output.offer(&Message::Event(Arc::new(event))));
     Ok(slot)

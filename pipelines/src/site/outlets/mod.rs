@@ -10,7 +10,7 @@ mod change;
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tapetum_runtime::{Error, Result};
@@ -22,18 +22,38 @@ use super::{
     },
     event::{EventPage, EventQuery},
     message::{Event, Message},
-    output::{self, Output, OutputSpec, Place, sqlite::StoreReader},
+    output::{self, Journal, Output, OutputSpec, Place, Told, sqlite::StoreReader},
     status::OutputStatus,
 };
 use between::Between;
 pub(super) use change::Change;
 
 /// All outputs, and the store that is asked for events.
-pub(super) struct Outlets(RwLock<Set>);
+pub(super) struct Outlets {
+    set: Arc<RwLock<Set>>,
+    /// Hands events on to them.
+    journal: Journal,
+}
 
 struct Set {
     slots: Vec<Slot>,
     place: Place,
+}
+
+impl Told for RwLock<Set> {
+    fn offer(&self, message: &Message) {
+        read(self).slots.iter().for_each(|slot| slot.output.offer(message));
+    }
+
+    fn flush(&self, within: Duration) -> bool {
+        // The lock is not held meanwhile.
+        let outputs: Vec<_> = read(self).slots.iter().map(|slot| slot.output.clone()).collect();
+        outputs.iter().all(|output| output.flush(within))
+    }
+}
+
+fn read(set: &RwLock<Set>) -> RwLockReadGuard<'_, Set> {
+    set.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One output, and what it was made from.
@@ -88,19 +108,30 @@ impl Outlets {
     pub fn open(file: &SiteFile) -> Result<Self> {
         let place = place_of(file);
         let files: Vec<_> = file.outputs.iter().map(|spec| looks(spec.files())).collect();
-        let outputs = output::open(&file.outputs, &place)?;
+        let (outputs, ended) = output::open_and_end(&file.outputs, &place)?;
         let made = file.outputs.iter().zip(files).zip(outputs);
         let slots = made.map(|((spec, files), output)| Slot::new(spec, files, output)).collect();
-        Ok(Self(RwLock::new(Set { slots, place })))
+        let state = place.state.clone();
+        let set = Arc::new(RwLock::new(Set { slots, place }));
+        let journal = Journal::start(&state, set.clone(), ended)?;
+        Ok(Self { set, journal })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Set> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.set)
     }
 
     /// Hands a message to all.
     pub fn offer(&self, message: &Message) {
-        self.read().slots.iter().for_each(|slot| slot.output.offer(message));
+        match message {
+            Message::Event(event) => self.journal.offer(event),
+            _ => self.set.offer(message),
+        }
+    }
+
+    /// Why events that go on would not be ended after a kill, if so.
+    pub fn trouble(&self) -> Option<String> {
+        self.journal.trouble()
     }
 
     /// Whether anybody is told of single frames.
@@ -119,12 +150,14 @@ impl Outlets {
 
     /// Ends them all by `until`.
     pub fn stop(&self, until: Instant) {
+        self.journal.stop(Instant::now() + until.saturating_duration_since(Instant::now()) / 4);
         // Each has what is left: one that hangs must not take the others' time, so they end side by side.
         std::thread::scope(|scope| {
             for output in self.all() {
                 scope.spawn(move || output.stop(until.saturating_duration_since(Instant::now())));
             }
         });
+        self.journal.close();
     }
 
     fn reader(&self) -> Result<StoreReader> {

@@ -10,6 +10,7 @@
 //! | [`jsonl`] | files of lines |
 //! | [`webhook`] | events posted to a URL |
 //! | [`spool`] | events on disk until the other side has taken them |
+//! | `journal` | events that go on, for a daemon that is killed |
 //! | [`db`] | a database that is written by a thread of its own and outlives faults |
 
 pub mod db;
@@ -20,6 +21,7 @@ pub mod sqlite;
 pub mod webhook;
 
 mod backoff;
+mod journal;
 pub(in crate::site) mod reading;
 mod secret;
 mod spec;
@@ -40,10 +42,11 @@ use tapetum_runtime::{
 };
 
 use super::{
-    message::{Event, Message, Phase},
+    message::{Event, Message},
     status::OutputStatus,
 };
 
+pub(in crate::site) use journal::{Journal, Told};
 pub use secret::Secret;
 
 /// Takes messages, in order per camera.
@@ -169,21 +172,29 @@ pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
     specs
 }
 
-/// Starts the outputs. Nothing is waited for: a dead broker or a full disk is told in the status. Events that a store says go on,
-/// as the daemon was killed, are ended.
+/// Starts the outputs. Nothing is waited for: a dead broker or a full disk is told in the status. Events that go on, as the
+/// daemon was killed, are ended.
 ///
 /// # Errors
 /// What only the configuration or whoever set up the machine can help: a certificate or password that cannot be read, a folder that
 /// cannot be made, a database of a newer version.
 pub fn open(specs: &[OutputSpec], place: &Place) -> Result<Vec<Arc<dyn Output>>> {
+    Ok(open_and_end(specs, place)?.0)
+}
+
+/// As [`open`], with the events that were ended.
+pub(in crate::site) fn open_and_end(
+    specs: &[OutputSpec],
+    place: &Place,
+) -> Result<(Vec<Arc<dyn Output>>, Vec<Event>)> {
     folder(&place.state)?;
     let unfinished = unfinished(specs, place);
     let outputs = specs.iter().map(|spec| spec.open(place)).collect::<Result<Vec<_>>>()?;
-    for event in unfinished {
-        let message = Message::Event(Arc::new(event));
+    for event in &unfinished {
+        let message = Message::Event(Arc::new(event.clone()));
         outputs.iter().for_each(|output| output.offer(&message));
     }
-    Ok(outputs)
+    Ok((outputs, unfinished))
 }
 
 /// The database of the first output of kind `sqlite`, for queries.
@@ -194,18 +205,20 @@ pub fn store(specs: &[OutputSpec], place: &Place) -> Option<PathBuf> {
     })
 }
 
-/// Events that a store knows as going on: nobody ended them. As they are told now.
-pub(super) fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
+/// Events that nobody ended, as they are told now: those of the journal, and those that only a store knows (the disk was full).
+fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
+    let mut events = journal::left_over(&place.state);
+    let known: HashSet<String> = events.iter().map(|event| event.id.clone()).collect();
+    events.extend(unfinished_in_store(specs, place).into_iter().filter(|event| !known.contains(&event.id)));
+    events
+}
+
+/// Events that a store knows as going on, as they are told now.
+pub(super) fn unfinished_in_store(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
     let Some(store) = store(specs, place).filter(|path| path.exists()) else { return Vec::new() };
     // What cannot be read is the store's own to tell.
     let open = sqlite::StoreReader::open(&store).and_then(|reader| reader.going_on()).unwrap_or_default();
-    let end = |mut event: Event| {
-        // When it was seen last is not known; the start certainly was.
-        event.end.get_or_insert(event.start);
-        (event.phase, event.revision) = (Phase::End, event.revision + 1);
-        event
-    };
-    open.into_iter().map(end).collect()
+    open.into_iter().map(journal::ended).collect()
 }
 
 /// Makes a folder. That there is no room for it now is no mistake of whoever set it up: it is made when there is.

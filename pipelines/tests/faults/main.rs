@@ -1,0 +1,103 @@
+//! Planned faults against the whole daemon (`tapetumd` as a process), one after the other: how long until each is noticed, until
+//! all is as before, what it costs, and that another camera does not feel it. Prints a table; `-- --long` makes the faults last
+//! as long as they do in life, `-- NAME` runs those whose name holds it. What cannot be done here is said by name.
+
+#[path = "../outputs/broker.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod broker;
+mod cameras;
+mod outputs;
+#[path = "../rtsp/proxy.rs"]
+mod proxy;
+#[path = "../outputs/receiver.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod receiver;
+#[path = "../rtsp/responder.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod responder;
+mod scene;
+#[path = "../rtsp/server.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod server;
+#[path = "../daemon/site.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod site;
+#[path = "../outputs/small.rs"]
+mod small;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use scene::Row;
+
+/// How long a fault lasts.
+#[derive(Clone, Copy)]
+pub struct Lengths {
+    long: bool,
+}
+
+impl Lengths {
+    /// So many seconds in life, and at most three in a test.
+    fn of(self, seconds: u64) -> Duration {
+        Duration::from_secs(if self.long { seconds } else { seconds.min(3) })
+    }
+}
+
+/// `None`: cannot be done here, which was said.
+type Fault = fn(Lengths) -> Option<Row>;
+
+const FAULTS: &[(&str, Fault)] = &[
+    ("RTSP server killed and started again", cameras::killed),
+    ("connection half open: the server is silent, nothing is closed", cameras::half_open),
+    ("RTP packets changed and lost", cameras::garbage),
+    ("stream changes its size every 2 s", cameras::resized),
+    ("camera gone and back", cameras::gone),
+    ("broker gone", outputs::broker_gone),
+    ("disk full", outputs::disk_full),
+    ("store locked by another process", outputs::locked),
+    ("webhook slow: 2 s for an answer", outputs::slow_webhook),
+    ("daemon killed (kill -9) and started again", outputs::killed),
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // The test harness of others asks what there is.
+    if args.iter().any(|arg| arg == "--list") {
+        return;
+    }
+    let lengths = Lengths { long: args.iter().any(|arg| arg == "--long") };
+    let wanted = args.iter().find(|arg| !arg.starts_with('-'));
+    let mut rows = Vec::new();
+    for (name, fault) in FAULTS {
+        if wanted.is_some_and(|wanted| !name.contains(wanted.as_str())) {
+            continue;
+        }
+        let from = Instant::now();
+        eprintln!("{name} …");
+        match fault(lengths) {
+            Some(row) => rows.push(row.line(name)),
+            None => eprintln!("not run here: {name}"),
+        }
+        eprintln!("{name}: {:.1?}", from.elapsed());
+    }
+    println!(
+        "| fault | lasts | noticed after | as before after its end | lost | frames/s of another camera, before → meanwhile |"
+    );
+    println!("|---|---:|---:|---:|---|---|");
+    rows.iter().for_each(|row| println!("{row}"));
+}
+
+fn clip(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/clips").join(name).with_extension("mp4")
+}
+
+#[track_caller]
+fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

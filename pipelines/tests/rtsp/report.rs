@@ -1,0 +1,107 @@
+//! What a camera says of its clock (RTCP sender reports): pictures have its time where that can be true.
+
+use std::{
+    io::Write,
+    net::{Shutdown, TcpStream},
+    sync::Mutex,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tapetum::source::{
+    Next, Source,
+    live::Stop,
+    rtsp::{Rtsp, RtspOptions},
+};
+use tapetum_runtime::Frame;
+
+use crate::{
+    camera::CLIP,
+    responder::{self, Responder, sdp},
+    sequence::{packetized, send},
+};
+
+/// Seconds from 1900 to 1970.
+const NTP: u64 = 2_208_988_800;
+
+/// A sender report: at `time` the stream's clock showed `stamp`.
+fn report(time: SystemTime, stamp: u32) -> Vec<u8> {
+    let since = time.duration_since(UNIX_EPOCH).unwrap();
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    // Version 2, type 200, 6 words follow.
+    let mut bytes = vec![0x80, 200, 0, 6];
+    bytes.extend(0x5eed_u32.to_be_bytes());
+    bytes.extend(((since.as_secs() + NTP) as u32).to_be_bytes());
+    bytes.extend((fraction as u32).to_be_bytes());
+    bytes.extend(stamp.to_be_bytes());
+    bytes.extend([0; 8]);
+    bytes
+}
+
+/// How long after the arrival each picture was taken, by its `captured`, from a camera that says at the start that its clock is
+/// `behind` (or ahead of, if negative) by so many seconds.
+fn told(behind: Option<f64>) -> Vec<f64> {
+    let packets = packetized(&CLIP.packets[..12]);
+    let first = packets[0].stamp;
+    // When the camera took its first picture, by its own clock.
+    let began = std::sync::Arc::new(Mutex::new(UNIX_EPOCH));
+    let theirs = began.clone();
+    let camera = Responder::start(move |_, mut stream: TcpStream| {
+        if !responder::play(&mut stream, &sdp("H264", "")) {
+            return;
+        }
+        let now = SystemTime::now();
+        *theirs.lock().unwrap() = now;
+        if let Some(behind) = behind {
+            let said = if behind >= 0.0 {
+                now - Duration::from_secs_f64(behind)
+            } else {
+                now + Duration::from_secs_f64(-behind)
+            };
+            let report = report(said, first);
+            let mut bytes = vec![b'$', 1];
+            bytes.extend((report.len() as u16).to_be_bytes());
+            bytes.extend(report);
+            stream.write_all(&bytes).unwrap();
+        }
+        for (n, p) in packets.iter().enumerate() {
+            if !send(&mut stream, n as u16, p.stamp, p.mark, &p.payload) {
+                return;
+            }
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+    });
+    let spec = format!("rtsp://127.0.0.1:{}/x", camera.port);
+    let mut source = Rtsp::open(&spec, &RtspOptions::default(), &Stop::default()).unwrap();
+    let (mut frame, mut told) = (Frame::default(), Vec::new());
+    while let Ok(next) = source.next(&mut frame) {
+        if matches!(next, Next::Frame) {
+            let since = |time: SystemTime, from: SystemTime| match time.duration_since(from) {
+                Ok(after) => after.as_secs_f64(),
+                Err(before) => -before.duration().as_secs_f64(),
+            };
+            let expected = *began.lock().unwrap() + frame.pts;
+            told.push(since(frame.captured.unwrap(), expected));
+        }
+    }
+    assert!(told.len() >= 8, "{told:?}");
+    told
+}
+
+#[test]
+fn a_report_that_can_be_true_is_the_pictures_time() {
+    // All pictures are sent at once, so the later ones' stamps are ahead of their arrival: a little is believed.
+    for (n, off) in told(Some(1.0)).iter().enumerate() {
+        assert!((off + 1.0).abs() < 0.002, "picture {n} is {off} s from the stream's clock");
+    }
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_not_believed_and_without_a_report_it_is_the_arrival() {
+    // An hour behind, a minute ahead, and no word at all.
+    for behind in [Some(3600.0), Some(-60.0), None] {
+        let told = told(behind);
+        assert!(told.iter().all(|off| off.abs() < 10.0), "{behind:?}: {told:?}");
+        // They came at once: the later the picture, the longer before its turn.
+        assert!(told.windows(2).all(|w| w[1] < w[0]), "{behind:?}: {told:?}");
+    }
+}

@@ -1,0 +1,82 @@
+//! Any bytes as a request to a real daemon without cameras, with a token, over a socket: as they are, and in the place of path,
+//! query, header and body. It never panics, goes on answering, and opens to nobody who has not shown the token.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use tapetum::site::{config::SiteFile, daemon::Daemon};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+static SITE: LazyLock<(Daemon, SocketAddr)> = LazyLock::new(|| {
+    let state = std::env::temp_dir().join(format!("tapetum-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&state).expect("a folder for temporary files");
+    let token = state.join("token");
+    std::fs::write(&token, TOKEN).expect("the token is written");
+    #[cfg(unix)]
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("only ours");
+    let (folder, token) = (state.display(), token.display());
+    let text = format!(
+        "[site]\nname = 'x'\nstate = '{folder}'\n[http]\nlisten = '127.0.0.1:0'\ntoken_file = '{token}'\n[[output]]\nkind = 'sqlite'\n"
+    );
+    let file = SiteFile::parse(&text, Path::new("/nonexistent/site.toml")).expect("a sound site");
+    let daemon = Daemon::start(file, None, Arc::new(|_, _| {})).expect("it starts");
+    let address = daemon.addresses()[0];
+    (daemon, address)
+});
+
+fn ask(request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(SITE.1).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(15))).expect("a time");
+    // It may answer, and close, before it has read all.
+    stream.write_all(request).ok();
+    stream.shutdown(Shutdown::Write).ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    answer
+}
+
+/// Looks at one input; panics where something is not as it should be.
+pub fn look(bytes: &[u8]) {
+    let (a, b) = bytes.split_at(bytes.len() / 2);
+    let host = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let token = format!("Authorization: Bearer {TOKEN}\r\n").into_bytes();
+    let get = |path: &[u8], query: &[u8], more: &[u8]| [b"GET /", path, query, host, more, b"\r\n"].concat();
+    for open in [
+        get(b"api/v1/events?", bytes, &token),
+        get(b"api/v1/media/", bytes, &token),
+        get(b"api/v1/cameras/", bytes, &token),
+        get(a, b, &token),
+        [
+            &b"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "[..],
+            a.len().to_string().as_bytes(),
+            b"\r\n\r\n",
+            a,
+        ]
+        .concat(),
+    ] {
+        ask(&open);
+    }
+    for closed in [
+        bytes.to_vec(),
+        get(b"api/v1/status", b"", bytes),
+        get(b"api/v1/status", b"", &[b"Authorization: ", bytes, b"\r\n"].concat()),
+        get(b"api/v1/status", b"", &[b"Cookie: __Host-tapetum=", bytes, b"\r\n"].concat()),
+        get(
+            b"api/v1/live",
+            b"",
+            &[b"Upgrade: websocket\r\nSec-WebSocket-Key: ", a, b"\r\nOrigin: ", b, b"\r\n"].concat(),
+        ),
+    ] {
+        let answer = String::from_utf8_lossy(&ask(&closed)).into_owned();
+        let told = answer.contains("\"uptime_s\"") || answer.contains("101 Switching");
+        assert!(!told || closed.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()), "opened: {answer}");
+    }
+    let alive = ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(alive.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&alive));
+}

@@ -1,0 +1,7 @@
+//! See the body, which `pipelines/tests/mutated.rs` runs, too.
+#![no_main]
+
+#[path = "../bodies/site_file.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::look(bytes));
