@@ -1,5 +1,6 @@
 //! `tapetumd` from outside: cameras, events, health, new configurations, signals.
 
+#[allow(dead_code, reason = "other suites use the rest")]
 #[path = "../outputs/broker.rs"]
 mod broker;
 #[path = "../http/certificate.rs"]
@@ -13,6 +14,7 @@ mod record;
 #[path = "../rtsp/server.rs"]
 mod server;
 mod service;
+#[allow(dead_code, reason = "other suites use the rest")]
 mod site;
 #[path = "../outputs/small.rs"]
 mod small;
