@@ -33,7 +33,7 @@ pub struct Board {
 }
 
 /// Limits of a thermal zone, in degrees Celsius.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// From here on somebody should hear of it.
     pub warm: f32,

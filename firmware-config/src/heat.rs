@@ -87,9 +87,20 @@ impl Heat {
         self.zones.iter().filter_map(|zone| zone.level).max()
     }
 
-    /// Whether the machine slows itself down: a zone is hot, or a cooling device that is no fan is at work.
+    /// Zones that are hot.
+    pub fn too_hot(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.iter().filter(|zone| zone.level == Some(Level::Hot))
+    }
+
+    /// The cooling device that slows the machine down, if one does. A fan does not, nor does the distance that some PCs keep from
+    /// the processor's limit, which the kernel shows as one.
+    pub fn slows(&self) -> Option<&Cooling> {
+        let harmless = |kind: &str| kind.contains("fan") || kind == "tcc offset";
+        self.cooling.iter().find(|cooling| !harmless(&cooling.kind.to_ascii_lowercase()))
+    }
+
+    /// Whether the machine slows itself down: a zone is hot, or a cooling device does it.
     pub fn throttled(&self) -> bool {
-        let slows = |cooling: &Cooling| !cooling.kind.to_ascii_lowercase().contains("fan");
-        self.level() == Some(Level::Hot) || self.cooling.iter().any(slows)
+        self.level() == Some(Level::Hot) || self.slows().is_some()
     }
 }

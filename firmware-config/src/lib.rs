@@ -10,4 +10,4 @@ mod power;
 
 pub use board::{Board, Limits};
 pub use heat::{Cooling, Heat, Level, Zone};
-pub use power::mode_number;
+pub use power::{mode_number, power_mode};

@@ -1,6 +1,30 @@
-//! Power modes of Jetson boards.
+//! Power modes: which one the machine is in, and what number a Jetson gives to one.
+
+use std::path::Path;
 
 use tapetum_runtime::{Error, Result};
+
+use crate::files;
+
+/// The power mode of the machine whose files lie below `root`, by its own name: on a Jetson what `nvpmodel` last set, on a PC the
+/// firmware's profile, elsewhere the governor of the first core. `None` where there is nothing of the kind, as in a virtual machine.
+pub fn power_mode(root: &Path) -> Option<String> {
+    nvpmodel(root).or_else(|| files::line(&root.join("sys/firmware/acpi/platform_profile"))).or_else(|| {
+        let governor = files::line(&root.join("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))?;
+        Some(format!("governor {governor}"))
+    })
+}
+
+/// `pmode:0002` in the file that nvpmodel keeps, named by its configuration.
+fn nvpmodel(root: &Path) -> Option<String> {
+    let status = files::line(&root.join("var/lib/nvpmodel/status"))?;
+    let word = status.split_whitespace().find_map(|word| word.strip_prefix("pmode:"))?;
+    let number: u32 = word.parse().ok()?;
+    let conf = files::read(&root.join("etc/nvpmodel.conf")).unwrap_or_default();
+    let conf = String::from_utf8_lossy(&conf);
+    let name = conf.lines().filter_map(mode).find(|(_, n)| *n == number).map(|(name, _)| name.to_owned());
+    Some(name.unwrap_or_else(|| format!("mode {number}")))
+}
 
 /// The number that `conf` (the text of `/etc/nvpmodel.conf`) gives to the first of `names` that it has. Modes are known by their
 /// names, as their numbers differ from module to module and from release to release.

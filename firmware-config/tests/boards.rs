@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use tapetum_device::{Board, Cooling, Heat, Level, Zone, mode_number};
+use tapetum_device::{Board, Cooling, Heat, Level, Zone, mode_number, power_mode};
 use tempfile::TempDir;
 
 fn tree(files: &[(&str, &str)]) -> TempDir {
@@ -148,7 +148,9 @@ fn a_machine_slows_down_when_it_is_hot_or_cools_by_other_than_a_fan() {
     };
     assert!(cooling("cpufreq-cpu0", "2\n").throttled());
     assert_eq!(cooling("x", "2").cooling, [Cooling { kind: "x".into(), state: 2, most: 7 }]);
-    for (kind, state) in [("pwm-fan", "7"), ("cpufreq-cpu0", "0"), ("intel_powerclamp", "-1")] {
+    for (kind, state) in
+        [("pwm-fan", "7"), ("cpufreq-cpu0", "0"), ("intel_powerclamp", "-1"), ("TCC Offset", "10")]
+    {
         assert!(!cooling(kind, state).throttled(), "{kind} {state}");
     }
     let hot = heat(&[("thermal_zone0/type", "tj-thermal"), ("thermal_zone0/temp", "95000")]);
@@ -167,4 +169,20 @@ fn a_power_mode_is_known_by_its_name() {
     let error = mode_number(conf, &names(&["MAXN", "BAD"])).unwrap_err().to_string();
     assert_eq!(error, "no power mode MAXN or BAD; the machine has 15W, MAXN_SUPER");
     assert!(mode_number("", &names(&["MAXN"])).unwrap_err().to_string().ends_with("has none"));
+}
+
+#[test]
+fn the_mode_that_a_machine_is_in_is_told_by_its_name() {
+    let conf = ("etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n");
+    let jetson = |status| [conf, ("var/lib/nvpmodel/status", status)];
+    let mode = |files: &[(&str, &str)]| power_mode(tree(files).path());
+    assert_eq!(mode(&jetson("pmode:0002 fmode:quiet\n")).as_deref(), Some("MAXN_SUPER"));
+    assert_eq!(mode(&jetson("pmode:0007\n")).as_deref(), Some("mode 7"));
+    let governor = ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n");
+    assert_eq!(mode(&[governor]).as_deref(), Some("governor schedutil"));
+    let profile = ("sys/firmware/acpi/platform_profile", "balanced\n");
+    assert_eq!(mode(&[governor, profile]).as_deref(), Some("balanced"));
+    for status in ["", "pmode:", "pmode:x", "0002"] {
+        assert_eq!(mode(&jetson(status)), None, "{status:?}");
+    }
 }

@@ -3,7 +3,10 @@
 //! A softmax or sigmoid at the end squeezes everything into 0–1, and where it saturates, two networks with very
 //! different scores give the same output. The proof compares what goes into such an operator too.
 
-use crate::graph::{Graph, Value, infer};
+use tapetum_runtime::Tensor;
+
+use crate::fold::DIFFERENCES;
+use crate::graph::{Graph, HELPER_PREFIX, Node, Value, infer};
 
 const SATURATING: [&str; 6] = ["Softmax", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "LogSoftmax"];
 
@@ -23,7 +26,17 @@ pub fn saturating(graph: &Graph) -> Vec<Value> {
 /// `graph` with those of `values` that it makes as further outputs. Weights are shared, not copied.
 pub fn with_outputs(graph: &Graph, values: &[Value]) -> Graph {
     let mut probed = graph.clone();
-    let made = |v: &&Value| graph.nodes.iter().any(|n| n.outputs.contains(&v.name));
-    probed.outputs.extend(values.iter().filter(made).cloned());
+    for value in values {
+        let made = |name: &str| graph.nodes.iter().any(|n| n.outputs.iter().any(|o| o == name));
+        if made(&value.name) {
+            probed.outputs.push(value.clone());
+        } else if let Some(scores) = value.name.strip_suffix(DIFFERENCES).filter(|scores| made(scores)) {
+            // What the fold has the convolution make, the form before it has as two scores.
+            let signs = Tensor::new(&[2, 2, 1, 1], vec![1.0f32, -1.0, -1.0, 1.0]).expect("four signs");
+            let signs = probed.add_constant(&format!("{HELPER_PREFIX}signs"), signs);
+            probed.nodes.push(Node::new("Conv", &value.name, &[scores, &signs], &[&value.name]));
+            probed.outputs.push(value.clone());
+        }
+    }
     probed
 }

@@ -334,3 +334,68 @@ fn operators_of_other_domains_are_not_touched() {
     graph.outputs[0].name = "z".into();
     stays(&graph, "");
 }
+
+/// A head of `classes` maps, doubled, with a softmax along `axis`.
+fn segmenter(classes: usize, groups: usize, axis: i64) -> (Graph, [String; 2]) {
+    let mut c = case(&[1, 4, 6, 6]);
+    let weight = c.draw.tensor(&[classes, 4 / groups, 1, 1]);
+    let scores = c.b.conv("head", &c.x.clone(), weight, None, Conv2d { groups, ..Conv2d::default() });
+    let scales = c.b.helper("scales", Tensor::vector(vec![1.0f32, 1.0, 2.0, 2.0]));
+    let up = c.b.op("Resize", "up", &[&scores, "", &scales], &[("mode", Attr::Str("linear".into()))]);
+    let y = c.b.op("Softmax", "softmax", &[&up], &[("axis", Attr::Int(axis))]);
+    (c.done(&[&y]), [scores, up])
+}
+
+#[test]
+fn a_softmax_that_is_not_over_two_maps_stays() {
+    stays(&segmenter(3, 1, 1).0, "");
+    stays(&segmenter(2, 1, 2).0, "");
+    stays(&segmenter(2, 2, 1).0, "grouped");
+    let (mut crops, _) = segmenter(2, 1, 1);
+    let mode = Attr::Str("tf_crop_and_resize".into());
+    crops.nodes[1].attrs.insert("coordinate_transformation_mode".into(), mode);
+    stays(&crops, "fill in a value");
+    for read in segmenter(2, 1, 1).1 {
+        let (mut graph, _) = segmenter(2, 1, 1);
+        graph.outputs.push(tapetum_models::graph::Value { name: read, ..graph.outputs[0].clone() });
+        stays(&graph, "read elsewhere");
+    }
+    for axis in [1, -3] {
+        let (before, _) = segmenter(2, 1, axis);
+        let (after, _) = folded(&before);
+        let ops = histogram(&after).into_keys().collect::<Vec<_>>();
+        assert_eq!(ops, ["Conv", "Resize", "Sigmoid"]);
+        same_function(&before, &after, 1, "two classes");
+    }
+}
+
+/// `x` and a map made of it below each other, read as `shape`, into a convolution of `groups`.
+fn interleaved(rows: Dim, axis: i64, shape: &[i64]) -> Graph {
+    let mut c = case(&[1, 4, 6, 6]);
+    let x = c.b.input("second", vec![Dim::Fixed(1), Dim::Fixed(4), rows, Dim::Fixed(6)]);
+    let stacked = c.b.concat("stack", &[&c.x.clone(), &x], axis);
+    let pairs = c.b.reshape("interleave", &stacked, shape);
+    let weight = c.draw.tensor(&[4, 2, 3, 3]);
+    let y = c.b.conv("mix", &pairs, weight, None, Conv2d { groups: 4, ..Case::same(3) });
+    c.done(&[&y])
+}
+
+#[test]
+fn groups_that_are_not_two_interleaved_maps_stay() {
+    let interleaves = [0, 8, -1, 0];
+    let (after, _) = folded(&interleaved(Dim::Fixed(6), 2, &interleaves));
+    assert_eq!(histogram(&after).into_iter().collect::<Vec<_>>(), [("Add".into(), 1), ("Conv".into(), 2)]);
+    // Rows of another map would end up in its neighbour's channels.
+    stays(&interleaved(Dim::Fixed(2), 2, &interleaves), "not known to have as many rows");
+    stays(&interleaved(Dim::Unknown, 2, &interleaves), "not known to have as many rows");
+    // Side by side, the columns are mixed.
+    stays(&interleaved(Dim::Fixed(6), 3, &[0, 8, 6, 6]), "");
+    // One after the other is no interleaving, only a Reshape that does nothing.
+    let (after, report) = folded(&interleaved(Dim::Fixed(6), 1, &interleaves));
+    assert_eq!(report.counts().into_keys().collect::<Vec<_>>(), ["no_op"]);
+    assert_eq!(histogram(&after)["Conv"], 1);
+    let mut read = interleaved(Dim::Fixed(6), 2, &interleaves);
+    let pairs = read.nodes[1].output().to_owned();
+    read.outputs.push(tapetum_models::graph::Value { name: pairs, ..read.outputs[0].clone() });
+    stays(&read, "");
+}

@@ -33,6 +33,8 @@ use crate::{
 pub struct Options {
     /// Engine to use instead of the file's.
     pub engine: Option<Choice>,
+    /// Engines where neither this nor the file says any; else the build's first.
+    pub usual: Option<Choice>,
     /// Precision instead of the file's.
     pub precision: Option<PrecisionChoice>,
     /// Workers instead of the file's.
@@ -145,7 +147,8 @@ fn is_passed_over(e: &Error) -> bool {
 /// The engines asked for.
 pub(crate) fn choice(file: &PipelineFile, options: &Options) -> Choice {
     let default = || Choice::Exactly(backend::BACKENDS.first().map_or("", |b| b.name()).to_owned());
-    options.engine.clone().or_else(|| file.engine.clone()).unwrap_or_else(default)
+    let said = options.engine.as_ref().or(file.engine.as_ref()).or(options.usual.as_ref());
+    said.cloned().unwrap_or_else(default)
 }
 
 /// Told before any model is fused, which takes its time.

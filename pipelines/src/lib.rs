@@ -22,6 +22,8 @@ mod models;
 mod plan;
 pub mod prepare;
 pub mod recorder;
+pub mod recording;
+pub mod replay;
 mod run_info;
 mod runner;
 pub mod shapes;

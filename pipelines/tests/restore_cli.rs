@@ -136,3 +136,45 @@ fn shipped_pipelines_take_other_models() {
     let other = format!("deblurrer={}", checkpoint.display());
     assert!(done(&["check", &pipeline("deblur.toml"), "--model", &other]).contains("lmdvit"));
 }
+
+#[test]
+fn by_day_and_by_night_only_what_is_hazy_is_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(root().join("day-and-night.toml")).unwrap();
+    let demo = root().join("demo").display().to_string();
+    // The detector is not part of this repository: another one in its place, which finds nothing here.
+    let text = text
+        .replace(
+            "file = \"FastestDet.onnx\"\ncontract = \"contracts/fastestdet.toml\"",
+            "checkpoint = \"demo/tf-det.pt\"\ncontract = \"demo/tf-det.contract.toml\"",
+        )
+        .replace("demo/", &format!("{demo}/"))
+        .replace("every = 10", "every = 1")
+        .replace("[\"ort:tensorrt\", \"ort:openvino\", \"ort:cpu\", \"tract\"]", "\"tract\"");
+    std::fs::write(at("night.toml"), &text).unwrap();
+    assert!(done(&["check", &at("night.toml")]).contains("is sound"));
+    std::fs::create_dir(at("in")).unwrap();
+    for (n, scene) in ["clear/0_street", "hazy/0_street", "clear/2_hills", "hazy/2_hills"].iter().enumerate()
+    {
+        let picture = image::open(format!("{demo}/haze/{scene}.png")).unwrap().into_rgb8();
+        picture.save(at(&format!("in/{}.png", 2 * n))).unwrap();
+        // The same at night.
+        let night = image::RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+            image::Rgb(picture.get_pixel(x, y).0.map(|v| v / 8))
+        });
+        night.save(at(&format!("in/{}.png", 2 * n + 1))).unwrap();
+    }
+    done(&["run", &at("night.toml"), "--source", &at("in"), "--sink", "jsonl", "--out", &at("out")]);
+    let lines = std::fs::read_to_string(at("out/results.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let light: Vec<&str> = lines.iter().map(|l| l["findings"]["light"]["class"].as_str().unwrap()).collect();
+    assert_eq!(light, ["clear", "dark", "hazy", "dark", "clear", "dark", "hazy", "dark"]);
+    for line in &lines {
+        let restored = line["findings"]["dehaze"]["skipped"].is_null();
+        assert_eq!(restored, line["findings"]["light"]["class"] == "hazy", "{line}");
+    }
+    // A condition on what cannot be is refused with its place.
+    std::fs::write(at("night.toml"), text.replace("[\"hazy\"]", "[\"foggy\"]")).unwrap();
+    refused(&["check", &at("night.toml")], 2, "foggy");
+}

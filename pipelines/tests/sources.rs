@@ -282,6 +282,18 @@ fn formats_that_only_opencv_reads_name_the_feature() {
     }
 }
 
+#[test]
+fn a_gstreamer_pipeline_is_checked_and_without_opencv_the_feature_is_named() {
+    let error = |spec: &str| source::open(spec).map(|_| ()).unwrap_err();
+    let open_ended = error("gst:videotestsrc ! fakesink");
+    assert!(open_ended.kind() == ErrorKind::InvalidConfig, "{open_ended}");
+    if !cfg!(feature = "opencv") {
+        let e = error("gst:rtspsrc location=rtsp://u:hidden@h/ user-pw=hidden ! videoconvert ! appsink");
+        assert!(e.kind() == ErrorKind::Unsupported && e.to_string().contains("--features opencv"), "{e}");
+        assert!(!e.to_string().contains("hidden"), "{e}");
+    }
+}
+
 #[cfg(feature = "opencv")]
 mod by_opencv {
     use opencv::{

@@ -50,13 +50,16 @@ impl<'t> Reader<'t> {
         }
         self.mistakes.sort();
         self.mistakes.dedup();
-        let line = |(at, what): &(usize, String)| {
-            let before = self.text.get(..*at).unwrap_or(self.text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            format!("{}:{line}:{column}: {what}", self.file)
-        };
+        let line = |(at, what): &(usize, String)| format!("{}: {what}", self.told(*at));
         Err(Error::config(self.mistakes.iter().map(line).collect::<Vec<_>>().join("\n")))
+    }
+
+    /// Byte `at` of the text as people are told it: `FILE:LINE:COLUMN`.
+    pub fn told(&self, at: usize) -> String {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        format!("{}:{line}:{column}", self.file)
     }
 
     /// Notes a mistake at byte `at` of the text (see [`Table::place`]).
@@ -303,6 +306,28 @@ impl<'t> Table<'t> {
     fn get(&self, key: &str) -> Option<&Spanned<DeValue<'t>>> {
         self.entries.get(key)
     }
+}
+
+/// Every string that stands under one of `keys`, in whatever table of `text`; of a text with mistakes, as far as it can be read.
+pub fn strings_under(text: &str, keys: &[&str]) -> Vec<String> {
+    fn walk(table: &DeTable<'_>, keys: &[&str], found: &mut Vec<String>) {
+        for (key, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) if keys.contains(&key.get_ref().as_ref()) => {
+                    found.push(text.to_string())
+                }
+                DeValue::Table(inner) => walk(inner, keys, found),
+                DeValue::Array(values) => values
+                    .iter()
+                    .filter_map(|value| value.get_ref().as_table())
+                    .for_each(|t| walk(t, keys, found)),
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(DeTable::parse_recoverable(text).0.get_ref(), keys, &mut found);
+    found
 }
 
 fn whole(integer: &DeInteger<'_>) -> Option<usize> {

@@ -85,6 +85,37 @@ fn a_saturated_output_does_not_hide_a_difference() {
     assert!(error.to_string().contains("\"scores\""), "{error}");
 }
 
+/// Where the fold has taken the softmax away, the scores' differences are what is compared.
+#[test]
+fn saturated_classes_do_not_hide_a_difference_of_their_scores() {
+    let build = |scale: f32| {
+        let mut b = Builder::new("t");
+        let mut dims = vec![Dim::Fixed(1), Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)];
+        let x = b.input("image", dims.clone());
+        let weight = Tensor::new(&[2, 3, 1, 1], [[scale; 3], [-scale; 3]].concat()).unwrap();
+        let scores = b.conv("scores", &x, weight, None, Conv2d::default());
+        let y = b.op("Softmax", "y", &[&scores], &[("axis", tapetum_models::graph::Attr::Int(1))]);
+        dims[1] = Dim::Fixed(2);
+        b.output("probabilities", &y, dims);
+        b.finish().unwrap()
+    };
+    let training = build(1000.0);
+    let (mut right, mut wrong) = (training.clone(), build(2000.0));
+    fold::fold_all(&mut right).unwrap();
+    fold::fold_all(&mut wrong).unwrap();
+    let probes = probe::saturating(&right);
+    assert_eq!(probes.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["scores/differences"]);
+    let folder = tempfile::tempdir().unwrap();
+    let before = write(&folder, "t.onnx", &probe::with_outputs(&training, &probes));
+    let prove = |deployed: &Graph| {
+        let after = write(&folder, "d.onnx", &probe::with_outputs(deployed, &probes));
+        prove(Some(&before), &after, &options(&[1, 3, 8, 8]), &mut |_, _| {})
+    };
+    assert_eq!(prove(&right).unwrap().figures.outputs.len(), 2);
+    let error = prove(&wrong).err().expect("it must fail");
+    assert!(error.to_string().contains("\"scores/differences\""), "{error}");
+}
+
 #[test]
 fn a_value_that_is_not_a_number_fails() {
     let build = |bias: f32| {

@@ -140,20 +140,22 @@ fn pass(graph: &mut Graph, rule: &dyn FoldRule, report: &mut FoldReport) -> Resu
     Ok(true)
 }
 
-/// Number of nodes, of BatchNormalizations, of AveragePools, and the negated sum of kernel areas.
+/// Number of Reshapes, of nodes, of Softmaxes, of BatchNormalizations, of AveragePools, and the negated sum of kernel areas.
 fn measure<'a>(
     graph: &'a Graph,
     patch: &'a Patch,
     nodes: impl Iterator<Item = &'a Node>,
-) -> (usize, usize, usize, i128) {
-    let mut sum = (0, 0, 0, 0);
+) -> (usize, usize, usize, usize, usize, i128) {
+    let mut sum = (0, 0, 0, 0, 0, 0);
     for node in nodes {
-        sum.0 += 1;
-        sum.1 += usize::from(node.is("BatchNormalization"));
-        sum.2 += usize::from(node.is("AveragePool"));
+        sum.0 += usize::from(node.is("Reshape"));
+        sum.1 += 1;
+        sum.2 += usize::from(node.is("Softmax"));
+        sum.3 += usize::from(node.is("BatchNormalization"));
+        sum.4 += usize::from(node.is("AveragePool"));
         if node.is("Conv") {
             let shape = node.input(1).and_then(|w| patch.constant_shape(graph, w)).unwrap_or(&[]);
-            sum.3 -= shape.iter().skip(2).map(|&k| k as i128).product::<i128>();
+            sum.5 -= shape.iter().skip(2).map(|&k| k as i128).product::<i128>();
         }
     }
     sum

@@ -18,6 +18,7 @@ mod driver;
 mod eval;
 mod example;
 mod grow_kernel;
+mod interleaved_groups;
 mod linear_then_bn;
 mod names;
 mod no_op;
@@ -26,10 +27,12 @@ mod scale_shift;
 mod sequence_of_convs;
 mod shapes;
 mod sum_parallel;
+mod two_class_softmax;
 mod view;
 
 pub use driver::{Applied, FoldReport, Refused, fold_all, fold_with};
 pub use patch::{Patch, Refusal};
+pub(crate) use two_class_softmax::{SUFFIX as DIFFERENCES, TwoClassSoftmax};
 
 use crate::graph::{Graph, Index};
 
@@ -41,6 +44,7 @@ use crate::graph::{Graph, Index};
 ///    convolution before they are compared.
 /// 4. The rules that make branches alike (`avg_pool_as_conv`, `bn_as_conv`, `grow_kernel`).
 /// 5. `sum_parallel`, which needs them alike.
+/// 6. `interleaved_groups` and `two_class_softmax`, which write what is left so that engines have a kernel for it.
 pub static RULES: &[&dyn FoldRule] = &[
     &difference_kernel::DifferenceKernel,
     &constant_folding::ConstantFolding,
@@ -53,12 +57,14 @@ pub static RULES: &[&dyn FoldRule] = &[
     &bn_as_conv::BnAsConv,
     &grow_kernel::GrowKernel,
     &sum_parallel::SumParallel,
+    &interleaved_groups::InterleavedGroups,
+    &two_class_softmax::TwoClassSoftmax,
 ];
 
 /// One equation that turns a piece of graph into a smaller one which computes the same.
 ///
-/// Every patch must strictly lower, in lexicographic order: the number of nodes, of BatchNormalizations, of
-/// AveragePools, and the negated sum of all kernel areas. So folding ends by arithmetic; a rule that does not shrink is
+/// Every patch must strictly lower, in lexicographic order: the number of Reshapes, of nodes, of Softmaxes, of
+/// BatchNormalizations, of AveragePools, and the negated sum of all kernel areas. So folding ends by arithmetic; a rule that does not shrink is
 /// an [`crate::ErrorKind::Internal`] error with its name. (Areas are bounded: a kernel only grows to the size of one
 /// that is there.)
 pub trait FoldRule: Sync {

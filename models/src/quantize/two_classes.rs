@@ -1,20 +1,21 @@
 //! The end of a segmenter of two classes: one map instead of two.
 //!
-//! The softmax of two values is the sigmoid of their difference, and bilinear resizing commutes with a difference. So the
-//! last convolution gives the difference, and one map is resized instead of two. With all layers before in int8 these few
+//! Once the softmax is a pair of sigmoids (the fold `two_class_softmax`), each map is what the other lacks of 1. So the
+//! last convolution gives one difference, and one map is resized instead of two. With all layers before in int8 these few
 //! steps at full size, which stay in fp32, are a fifth of what is left (TF-Net s0, 512×512).
 
 use tapetum_runtime::{Result, Tensor};
 
+use crate::fold::{TwoClassSoftmax, fold_with};
 use crate::graph::{Attr, Graph, HELPER_PREFIX, Index, Node};
 
 /// Most rows or columns after resizing for which the resizing is written as two matrix products `R · X · Cᵀ`, as engines
 /// vectorise a resize over channels, of which there is one. The work grows with the cube of the side.
 const MOST: usize = 512;
 
-/// What ends in the softmax at `softmax`.
+/// What ends in the pair of sigmoids at `sigmoid`.
 struct End {
-    softmax: usize,
+    sigmoid: usize,
     conv: usize,
     resize: Option<usize>,
 }
@@ -22,8 +23,10 @@ struct End {
 /// Rewrites every such end of `graph`. It gives the same, rounded differently.
 ///
 /// # Errors
-/// None that a sound graph can cause; see [`Tensor::new`].
+/// None that a sound graph can cause; see [`Tensor::new`] and [`fold_with`].
 pub(super) fn join(graph: &mut Graph) -> Result<()> {
+    // A file that Tapetum has not made has its softmax still.
+    fold_with(graph, &[&TwoClassSoftmax])?;
     let index = graph.index();
     let ends: Vec<(End, Option<[Tensor; 2]>)> = (0..graph.nodes.len())
         .filter_map(|at| find(&index, at))
@@ -38,27 +41,26 @@ pub(super) fn join(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-fn find(index: &Index<'_>, softmax: usize) -> Option<End> {
+fn find(index: &Index<'_>, sigmoid: usize) -> Option<End> {
     let graph = index.graph();
-    let node = &graph.nodes[softmax];
-    let of_classes = node.is("Softmax") && matches!(node.int("axis", -1), 1 | -3);
+    let node = &graph.nodes[sigmoid];
     let single = |value: &str| index.only_reader(value).is_some();
     let before = |node: &Node| index.producer(node.input(0)?).filter(|_| single(&node.inputs[0]));
-    let (mut at, mut conv) = of_classes.then(|| before(node)).flatten()?;
+    let (mut at, mut conv) = node.is("Sigmoid").then(|| before(node)).flatten()?;
     let mut resize = None;
     if conv.is("Resize") {
         let bilinear = conv.str("mode") == Some("linear") && scales(graph, conv).is_some();
         resize = bilinear.then_some(at);
         (at, conv) = bilinear.then(|| before(conv)).flatten()?;
     }
-    let dense = |i: usize| graph.dense(conv.input(i)?);
-    let weights = dense(1).filter(|w| w.rank() == 4 && w.shape()[0] == 2 && w.f32s().is_ok())?;
-    let fits = conv.input(2).is_none() || dense(2).is_some_and(|b| b.len() == 2 && b.f32s().is_ok());
-    (conv.is("Conv") && conv.int("group", 1) == 1 && fits && !weights.is_empty()).then_some(End {
-        softmax,
-        conv: at,
-        resize,
-    })
+    // The second row is the first with its sign changed.
+    let opposite = |i: usize, rank: usize| {
+        let tensor = graph.dense(conv.input(i)?).filter(|t| t.rank() == rank && t.shape()[0] == 2)?;
+        let (first, second) = tensor.f32s().ok()?.split_at(tensor.len() / 2);
+        Some(!first.is_empty() && first.iter().zip(second).all(|(a, b)| *a == -*b))
+    };
+    let fits = opposite(1, 4)? && (conv.input(2).is_none() || opposite(2, 1)?);
+    (conv.is("Conv") && conv.int("group", 1) == 1 && fits).then_some(End { sigmoid, conv: at, resize })
 }
 
 /// Rows and columns of the output per row and column of the input, if nothing else is resized.
@@ -107,22 +109,21 @@ fn rewrite(graph: &mut Graph, end: &End, products: Option<[Tensor; 2]>) -> Resul
     let conv = graph.nodes[end.conv].clone();
     for input in 1..conv.inputs.len() {
         let Some(both) = conv.input(input).and_then(|name| graph.dense(name)).cloned() else { continue };
-        let (first, second) = both.f32s()?.split_at(both.len() / 2);
-        let difference = second.iter().zip(first).map(|(s, f)| s - f).collect();
+        let second = both.f32s()?[both.len() / 2..].to_vec();
         let mut shape = both.shape().to_vec();
         shape[0] = 1;
-        let name = format!("{}/difference", conv.inputs[input]);
-        graph.nodes[end.conv].inputs[input] = graph.add_constant(&name, Tensor::new(&shape, difference)?);
+        let name = format!("{}/second", conv.inputs[input]);
+        graph.nodes[end.conv].inputs[input] = graph.add_constant(&name, Tensor::new(&shape, second)?);
     }
-    let softmax = graph.nodes[end.softmax].clone();
-    let part = |part: &str| format!("{}/{part}", softmax.name);
+    let sigmoid = graph.nodes[end.sigmoid].clone();
+    let part = |part: &str| format!("{}/{part}", sigmoid.name);
     let one = graph.add_constant(&format!("{HELPER_PREFIX}one"), Tensor::scalar(1.0f32));
     let (second, first) = (part("second"), part("first"));
-    let concat = Node::new("Concat", &softmax.name, &[&first, &second], &[softmax.output()]);
+    let concat = Node::new("Concat", &sigmoid.name, &[&first, &second], &[sigmoid.output()]);
     graph.nodes.splice(
-        end.softmax..=end.softmax,
+        end.sigmoid..=end.sigmoid,
         [
-            Node::new("Sigmoid", &second, &[&softmax.inputs[0]], &[&second]),
+            Node::new("Sigmoid", &second, &[&sigmoid.inputs[0]], &[&second]),
             Node::new("Sub", &first, &[&one, &second], &[&first]),
             concat.with("axis", Attr::Int(1)),
         ],

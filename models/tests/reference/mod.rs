@@ -225,8 +225,44 @@ fn evaluate(node: &Node, read: &dyn Fn(usize) -> Option<Array>) -> Array {
                 x.at(&[before, &[((at.at(pick) as i64 + n) % n) as usize], after].concat())
             })
         }
+        "Softmax" => softmax(&arg(0), node.int("axis", -1)),
+        "Resize" => resize(node, &arg(0), &arg(2)),
         other => panic!("the reference does not know {other}"),
     }
+}
+
+fn softmax(x: &Array, axis: i64) -> Array {
+    let axis = axis.rem_euclid(x.shape.len() as i64) as usize;
+    build(&x.shape, |i| {
+        let along = (0..x.shape[axis]).map(|n| {
+            let mut at = i.to_vec();
+            at[axis] = n;
+            // The exponent's difference: nothing overflows.
+            (x.at(&at) - x.at(i)).exp()
+        });
+        1.0 / along.sum::<f64>()
+    })
+}
+
+/// Linear, half-pixel, along every axis whose scale is not 1.
+fn resize(node: &Node, x: &Array, scales: &Array) -> Array {
+    let mode = node.str("coordinate_transformation_mode").unwrap_or("half_pixel");
+    assert!(node.str("mode") == Some("linear") && mode == "half_pixel", "{}", node.name);
+    (0..x.shape.len()).filter(|&axis| scales.data[axis] != 1.0).fold(x.clone(), |x, axis| {
+        let (scale, last) = (scales.data[axis], x.shape[axis] - 1);
+        let mut shape = x.shape.clone();
+        shape[axis] = (x.shape[axis] as f64 * scale) as usize;
+        build(&shape, |i| {
+            let from = ((i[axis] as f64 + 0.5) / scale - 0.5).clamp(0.0, last as f64);
+            let part = |n: usize| {
+                let mut at = i.to_vec();
+                at[axis] = n.min(last);
+                x.at(&at)
+            };
+            let low = from as usize;
+            part(low) * (1.0 - from.fract()) + part(low + 1) * from.fract()
+        })
+    })
 }
 
 fn map(mut x: Array, f: impl Fn(f64) -> f64) -> Array {

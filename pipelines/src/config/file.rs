@@ -114,7 +114,11 @@ impl PipelineFile {
         Self::parse_with(text, path, &[])
     }
 
-    fn parse_with(text: String, path: &Path, models: &[ModelChange]) -> Result<Self> {
+    /// As [`PipelineFile::parse`], with other files for some of its models.
+    ///
+    /// # Errors
+    /// As [`PipelineFile::read_with`].
+    pub fn parse_with(text: String, path: &Path, models: &[ModelChange]) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = Reader::new(&text, &shown);
         let root = reader.parse(&["pipeline", "engine", "model", "stage"]);

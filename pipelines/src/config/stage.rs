@@ -168,7 +168,7 @@ fn one<'t>(
                 Vec::new()
             }
         },
-        None => Vec::new(),
+        None => kind.labels.iter().map(|label| (*label).to_owned()).collect(),
     };
     Some(StageSpec { name, kind, plan, model, labels, when, crop, every })
 }
@@ -186,7 +186,8 @@ fn model_of<'t>(reader: &mut Reader<'t>, table: &Table<'t>, models: &[ModelFile]
 
 fn when<'t>(reader: &mut Reader<'t>, table: &Table<'t>, earlier: &Earlier<'_>) -> Option<When> {
     let inner = reader.table(table, "when", &["stage", "class"])?;
-    let stage = reader.required(&inner, "stage", |r, t, key| earlier.stage(r, t, key, &["classify"]))?;
+    let stage =
+        reader.required(&inner, "stage", |r, t, key| earlier.stage(r, t, key, &["classify", "light"]))?;
     let classes = earlier.labels_at(reader, &inner, "class", stage);
     if !inner.has("class") {
         reader.note(inner.place("class"), "class is missing here: for which classes is the stage run?");

@@ -44,7 +44,7 @@ pub struct Limits {
 
 /// The shared models of a process.
 pub struct Hub {
-    limits: Limits,
+    limits: Mutex<Limits>,
     permits: Permits,
     clock: Arc<dyn Clock>,
     models: Mutex<Vec<Weak<Shared>>>,
@@ -90,7 +90,7 @@ impl Drop for Shared {
 
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hub").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Hub").field("limits", &self.limits()).finish_non_exhaustive()
     }
 }
 
@@ -104,7 +104,7 @@ impl Hub {
             wait: limits.wait,
         };
         Arc::new(Self {
-            limits,
+            limits: Mutex::new(limits),
             permits: Permits::new(limits.runs),
             clock,
             models: Mutex::default(),
@@ -112,9 +112,18 @@ impl Hub {
         })
     }
 
-    /// As it was made.
+    /// Those in force.
     pub fn limits(&self) -> Limits {
-        self.limits
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other limits, as far as loaded models can follow: how many runs at once (more of them get their workers as cameras come),
+    /// and how long a request waits. What is left are threads and batch of models that are loaded from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.permits.set(limits.runs.max(1));
+        let models: Vec<Arc<Shared>> = self.lock().iter().filter_map(Weak::upgrade).collect();
+        models.iter().for_each(|shared| shared.queue.set_wait(limits.wait));
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
     /// A place at the model called `key` for one instance of a stage, whose runner listens at `post`. The first to come
@@ -134,7 +143,7 @@ impl Hub {
             Some(shared) => shared,
             None => {
                 let first = make()?;
-                let queue = Queue::new(&first.engine, self.limits);
+                let queue = Queue::new(&first.engine, self.limits());
                 let (ran, network) = (first.ran.clone(), first.network.clone());
                 let shared = Arc::new(Shared { key, ran, network, queue });
                 self.employ(&shared, first, make)?;
@@ -142,7 +151,7 @@ impl Hub {
                 return Ok(self.seat(shared, post));
             }
         };
-        if shared.queue.workers() < self.limits.runs {
+        if shared.queue.workers() < self.limits().runs {
             let made = make()?;
             self.employ(&shared, made, make)?;
         }

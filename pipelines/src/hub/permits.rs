@@ -3,13 +3,12 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 
 pub(super) struct Permits {
-    most: u64,
     state: Mutex<State>,
     freed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    most: u64,
     /// The next one to ask gets this number.
     next: u64,
     /// How many have given theirs back.
@@ -21,7 +20,14 @@ pub(super) struct Permit<'p>(&'p Permits);
 
 impl Permits {
     pub fn new(most: usize) -> Self {
-        Self { most: most as u64, state: Mutex::default(), freed: Condvar::new() }
+        let state = State { most: most as u64, next: 0, done: 0 };
+        Self { state: Mutex::new(state), freed: Condvar::new() }
+    }
+
+    /// As many as this from now on; who has one keeps it.
+    pub fn set(&self, most: usize) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).most = most as u64;
+        self.freed.notify_all();
     }
 
     /// Waits until fewer than all permits of those who asked before are out.
@@ -29,7 +35,7 @@ impl Permits {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = state.next;
         state.next += 1;
-        while mine >= state.done + self.most {
+        while mine >= state.done + state.most {
             state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Permit(self)

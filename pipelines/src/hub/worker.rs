@@ -27,7 +27,6 @@ const REVIVAL: Duration = Duration::from_secs(60);
 pub(super) struct Queue {
     pub ports: Ports,
     batch: usize,
-    wait: Duration,
     state: Mutex<State>,
     arrived: Condvar,
 }
@@ -45,6 +44,8 @@ pub(super) struct Ports {
 
 #[derive(Default)]
 struct State {
+    /// How long a request waits at most for others to come along.
+    wait: Duration,
     waiting: VecDeque<Arc<Tray>>,
     workers: usize,
     closed: bool,
@@ -73,11 +74,10 @@ impl Queue {
             open: open_at_0(engine.inputs()) && open_at_0(engine.outputs()),
         };
         let figures = Figures { engine: engine.name().clone(), ..Figures::default() };
-        let state = State { figures, ..State::default() };
+        let state = State { figures, wait: limits.wait, ..State::default() };
         Arc::new(Self {
             ports,
             batch: engine.batch().min(limits.batch),
-            wait: limits.wait,
             state: Mutex::new(state),
             arrived: Condvar::new(),
         })
@@ -86,6 +86,10 @@ impl Queue {
     /// Most regions in one run.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    pub fn set_wait(&self, wait: Duration) {
+        self.lock().wait = wait;
     }
 
     pub fn workers(&self) -> usize {
@@ -149,7 +153,7 @@ impl Queue {
                 regions += more;
                 trays.extend(state.waiting.pop_front());
             }
-            let left = self.wait.saturating_sub(clock.now().saturating_sub(from));
+            let left = state.wait.saturating_sub(clock.now().saturating_sub(from));
             if left.is_zero() || regions >= batch {
                 return;
             }

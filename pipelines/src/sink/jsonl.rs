@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -72,18 +73,33 @@ impl Sink for Jsonl {
 
 /// Frames as lines of `results.jsonl`, for sinks that send them elsewhere.
 #[derive(Default)]
-pub struct ResultLine(Json);
+pub struct ResultLine {
+    json: Json,
+    found: Range<usize>,
+}
 
 impl ResultLine {
     /// The line for `item`, with its line feed. It is good until the next one.
     pub fn of(&mut self, item: &Item, run: &RunInfo) -> &[u8] {
-        self.0.clear();
-        write_line(&mut self.0, item, run);
-        self.0.bytes()
+        self.json.clear();
+        self.found = write_line(&mut self.json, item, run);
+        self.json.bytes()
+    }
+
+    /// The latest line.
+    pub fn bytes(&self) -> &[u8] {
+        self.json.bytes()
+    }
+
+    /// What the latest line says of the picture alone: size, status, findings; without times, engines and origins.
+    pub fn found(&self) -> &[u8] {
+        self.json.bytes().get(self.found.clone()).unwrap_or_default()
     }
 }
 
-fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
+/// Returns where size, status and findings stand.
+fn write_line(json: &mut Json, item: &Item, run: &RunInfo) -> Range<usize> {
+    let mut found = 0..0;
     let stages = || run.stages.iter().zip(&item.slots).enumerate();
     json.object(|json| {
         json.key("pipeline").string(&run.pipeline);
@@ -95,6 +111,7 @@ fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
             Some(time) => json.plain(time),
             None => json.null(),
         }
+        found.start = json.bytes().len();
         json.key("size").array(|json| {
             json.integer(item.frame.image.width() as u64);
             json.integer(item.frame.image.height() as u64);
@@ -112,6 +129,7 @@ fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
                 write_slot(json, &place, slot);
             }
         });
+        found.end = json.bytes().len();
         json.key("latency_ms").object(|json| {
             for (_, (stage, slot)) in stages().filter(|(_, (_, slot))| slot.state == SlotState::Done) {
                 json.key(&stage.name).number(milliseconds(slot.took));
@@ -130,6 +148,7 @@ fn write_line(json: &mut Json, item: &Item, run: &RunInfo) {
         json.key("digest").string(&run.digest);
     });
     json.end_line();
+    found
 }
 
 fn status(item: &Item) -> &'static str {

@@ -28,6 +28,7 @@ pub(crate) use draw::Canvas;
 pub use jsonl::ResultLine;
 pub(crate) use masks::mask_png;
 pub use mjpeg::MjpegVideo;
+pub(crate) use overlay::overlay;
 
 /// Takes every frame's results, in order.
 pub trait Sink: Send {

@@ -11,7 +11,7 @@ use crate::{Item, RunInfo, Summary};
 pub(super) const OVERLAY: SinkKind = SinkKind {
     name: "overlay",
     writes: "overlay.avi: the video with boxes, masks and classes drawn in (Motion-JPEG)",
-    open: |out, _| Ok(Box::new(Overlay::new(out))),
+    open: |out, _| Ok(overlay(&out.join("overlay.avi"))),
 };
 
 /// Frames are shrunk to this many pixels on their longer side.
@@ -23,11 +23,10 @@ struct Overlay {
     video: MjpegVideo,
 }
 
-impl Overlay {
-    fn new(out: &Path) -> Self {
-        let video = MjpegVideo::new(out.join("overlay.avi"));
-        Self { canvas: Canvas::default(), jpeg: Vec::new(), video }
-    }
+/// Writes the video to `path`.
+pub(crate) fn overlay(path: &Path) -> Box<dyn Sink> {
+    let video = MjpegVideo::new(path.to_owned());
+    Box::new(Overlay { canvas: Canvas::default(), jpeg: Vec::new(), video })
 }
 
 impl Sink for Overlay {

@@ -7,8 +7,10 @@
 //! | `camera` | one camera: source, generations of its pipeline, figures |
 //! | [`event`] | from findings to what happens |
 //! | [`output`] | who is told |
+//! | [`record`] | footage and pictures of what happens |
 //! | [`message`] | what leaves the site: events, results, states of cameras |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
+//! | `machine` | the board: engines to try, heat, what it can bear |
 //! | [`status`] | what health, metrics and the page are made of |
 //! | [`http`] | health, metrics, API and page |
 
@@ -18,7 +20,11 @@ pub mod daemon;
 pub mod event;
 pub mod http;
 pub mod live;
+mod machine;
 pub mod message;
 mod outlets;
 pub mod output;
+pub mod record;
 pub mod status;
+
+pub(crate) use outlets::stored_event;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tapetum_runtime::latency::Histogram;
 
 use super::message::{rfc3339, rfc3339_or_null};
+use crate::source::supervised::SourceHealth;
 
 /// The whole site.
 #[derive(Clone, Debug, Serialize)]
@@ -27,9 +28,11 @@ pub struct SiteStatus {
     pub models: Vec<ModelStatus>,
     /// In the order of the configuration.
     pub outputs: Vec<OutputStatus>,
+    /// Snapshots and recordings.
+    pub media: Option<MediaStatus>,
     /// The configuration in force.
     pub config: ConfigStatus,
-    /// The machine, if a board profile is in force.
+    /// The machine; null on a processor for which there is no board profile.
     pub board: Option<BoardStatus>,
     /// Resident memory of the process, in bytes, if the system tells.
     pub rss_bytes: Option<u64>,
@@ -44,6 +47,8 @@ pub struct CameraStatus {
     pub name: String,
     /// Where its frames come from.
     pub source: String,
+    /// What opening it came to, a line each: what was chosen, and what was asked for and not given.
+    pub remarks: Vec<String>,
     /// What it is doing.
     pub state: CameraState,
     /// Why, in words, where there is something to say.
@@ -59,6 +64,8 @@ pub struct CameraStatus {
     pub fps: [f64; 2],
     /// Since the daemon started: captured = delivered + Σ dropped + Σ failed + in flight.
     pub frames: Frames,
+    /// What is missing of its frames before they were captured, and what had to be mended.
+    pub gaps: Gaps,
     /// Times that the source was opened again.
     pub reconnects: u64,
     /// Times that it gave nothing for too long.
@@ -124,6 +131,61 @@ pub struct Frames {
     pub failed: BTreeMap<String, u64>,
     /// Not yet one of these.
     pub in_flight: u64,
+}
+
+/// What is missing of a source's frames, and what had to be mended; a count each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Gaps {
+    /// Packets of the network that did not arrive.
+    pub packets_lost: u64,
+    /// Frames that never arrived whole, as far as known.
+    pub frames_lost: u64,
+    /// Frames that a driver left out.
+    pub driver_skipped: u64,
+    /// Frames to which a driver gave the number of the one before.
+    pub driver_repeated: u64,
+    /// Times that a driver's counter went back or leapt.
+    pub driver_restarted: u64,
+    /// Timestamps that were missing, went back or leapt.
+    pub stamps_mended: u64,
+}
+
+impl Gaps {
+    /// Those of a source.
+    pub fn of(health: &SourceHealth) -> Self {
+        let stamps = health.stamps;
+        Self {
+            packets_lost: health.losses.packets,
+            frames_lost: health.losses.frames,
+            driver_skipped: health.sequence.skipped,
+            driver_repeated: health.sequence.repeated,
+            driver_restarted: health.sequence.restarted,
+            stamps_mended: stamps.missing + stamps.backwards + stamps.jumps,
+        }
+    }
+
+    /// With their names, as in JSON.
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("packets_lost", self.packets_lost),
+            ("frames_lost", self.frames_lost),
+            ("driver_skipped", self.driver_skipped),
+            ("driver_repeated", self.driver_repeated),
+            ("driver_restarted", self.driver_restarted),
+            ("stamps_mended", self.stamps_mended),
+        ]
+    }
+}
+
+impl std::ops::AddAssign for Gaps {
+    fn add_assign(&mut self, more: Self) {
+        self.packets_lost += more.packets_lost;
+        self.frames_lost += more.frames_lost;
+        self.driver_skipped += more.driver_skipped;
+        self.driver_repeated += more.driver_repeated;
+        self.driver_restarted += more.driver_restarted;
+        self.stamps_mended += more.stamps_mended;
+    }
 }
 
 /// One stage of a camera's pipeline.
@@ -203,6 +265,35 @@ pub struct OutputStatus {
     pub dropped: BTreeMap<String, u64>,
 }
 
+/// The folder of snapshots and recordings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MediaStatus {
+    /// Where it is.
+    pub dir: String,
+    /// Whether it can be written.
+    pub up: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// What is in it, in bytes.
+    pub bytes: u64,
+    /// There are never more than these.
+    pub most_bytes: u64,
+    /// Recordings that are whole.
+    pub recordings: usize,
+    /// Snapshots.
+    pub snapshots: usize,
+    /// Recordings that are being made.
+    pub recording: usize,
+    /// What waits for the disk, in bytes.
+    pub waiting_bytes: u64,
+    /// Since the start: `recording`, `snapshot`, and `salvaged` from an earlier process that was killed.
+    pub written: BTreeMap<String, u64>,
+    /// What could not be written, by what it was and why.
+    pub dropped: BTreeMap<String, u64>,
+    /// What had to go, by what it was and why.
+    pub removed: BTreeMap<String, u64>,
+}
+
 /// The configuration in force.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConfigStatus {
@@ -218,6 +309,10 @@ pub struct ConfigStatus {
     pub last_reload: Option<SystemTime>,
     /// Why that one was refused; the old one stayed in force.
     pub reload_error: Option<String>,
+    /// What the last one that came into force has changed, in words.
+    pub reload_did: Vec<String>,
+    /// Whether one is being taken in at this moment.
+    pub reloading: bool,
 }
 
 /// The machine.
@@ -225,8 +320,44 @@ pub struct ConfigStatus {
 pub struct BoardStatus {
     /// Name of the profile.
     pub name: String,
-    /// By thermal zone, in degrees Celsius.
+    /// For people.
+    pub description: String,
+    /// Whether the configuration asks for it; else it was told from the machine.
+    pub asked: bool,
+    /// The machine's power mode, by its own name, where it has such a thing.
+    pub power_mode: Option<String>,
+    /// By the type of thermal zone (the hottest of several), in degrees Celsius.
     pub temperatures: Vec<(String, f64)>,
-    /// Zones that are above the profile's limit.
+    /// Zones from which on the profile says that the machine slows down.
     pub too_hot: Vec<String>,
+    /// The worst of all zones that the profile has limits for.
+    pub level: Option<HeatLevel>,
+    /// Whether the machine slows itself down: a zone is too hot, or something other than a fan cools it.
+    pub throttled: bool,
+    /// Cooling devices at work: type, how far, how far they can.
+    pub cooling: Vec<(String, u32, u32)>,
+    /// Most frames per second of a camera that are looked at for now, because it is too hot.
+    pub max_fps: Option<f32>,
+}
+
+/// How warm a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeatLevel {
+    /// Below every limit.
+    Normal,
+    /// Somebody should hear of it.
+    Warm,
+    /// The machine slows down.
+    Hot,
+}
+
+impl From<tapetum_device::Level> for HeatLevel {
+    fn from(level: tapetum_device::Level) -> Self {
+        match level {
+            tapetum_device::Level::Normal => Self::Normal,
+            tapetum_device::Level::Warm => Self::Warm,
+            tapetum_device::Level::Hot => Self::Hot,
+        }
+    }
 }

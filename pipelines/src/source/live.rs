@@ -13,7 +13,7 @@ use std::{
 
 use tapetum_runtime::{Error, ErrorKind, Frame, Result};
 
-use super::{Losses, Next, Source, SourceInfo, StampFaults, packets::Packet};
+use super::{Losses, Next, SequenceFaults, Source, SourceInfo, StampFaults, packets::Packet};
 
 /// Tells a source, from any thread, that nobody wants more of it. It looks at least ten times a second.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,8 @@ pub struct Live {
     thread: Option<JoinHandle<()>>,
     stamps: StampFaults,
     losses: Losses,
+    sequence: SequenceFaults,
+    remarks: Vec<String>,
 }
 
 struct Shared {
@@ -71,8 +73,10 @@ struct Hands {
     ended: Option<Result<()>>,
     stamps: StampFaults,
     losses: Losses,
-    /// What is known of the source now, if that changed.
+    sequence: SequenceFaults,
+    /// What is known of the source now, and its remarks, if that changed.
     info: Option<SourceInfo>,
+    remarks: Option<Vec<String>>,
     keep_packets: bool,
     packets: VecDeque<Packet>,
     packet_bytes: usize,
@@ -93,7 +97,7 @@ impl Live {
     /// # Errors
     /// [`ErrorKind::Environment`] if the system gives no thread.
     pub fn start(source: Box<dyn Source>, stop: Stop) -> Result<Self> {
-        let info = source.info().clone();
+        let (info, remarks) = (source.info().clone(), source.remarks().to_vec());
         let shared = Arc::new(Shared {
             stop,
             hands: Mutex::default(),
@@ -113,6 +117,8 @@ impl Live {
             thread: Some(thread),
             stamps: StampFaults::default(),
             losses: Losses::default(),
+            sequence: SequenceFaults::default(),
+            remarks,
         })
     }
 
@@ -139,11 +145,13 @@ impl Source for Live {
             if self.shared.stop.is_set() {
                 return Ok(Next::End);
             }
-            self.stamps = hands.stamps;
-            self.losses = hands.losses;
+            (self.stamps, self.losses, self.sequence) = (hands.stamps, hands.losses, hands.sequence);
             self.losses.overtaken += self.shared.overtaken.load(Ordering::Relaxed);
             if let Some(info) = hands.info.take() {
                 self.info = info;
+            }
+            if let Some(remarks) = hands.remarks.take() {
+                self.remarks = remarks;
             }
             let frame_seq = hands.full.then_some(hands.frame.seq);
             let unreadable = hands.unreadable.front().map(|(seq, _)| *seq);
@@ -186,6 +194,14 @@ impl Source for Live {
         self.losses
     }
 
+    fn sequence(&self) -> SequenceFaults {
+        self.sequence
+    }
+
+    fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     fn keep_packets(&mut self) -> bool {
         self.shared.hands().keep_packets = true;
         true
@@ -222,7 +238,7 @@ impl Drop for Live {
 fn read(mut source: Box<dyn Source>, shared: &Shared) {
     let mut frame = Frame::default();
     let mut keeping = false;
-    let mut known = source.info().clone();
+    let (mut known, mut remarks) = (source.info().clone(), source.remarks().to_vec());
     let ended = loop {
         if shared.stop.is_set() {
             break Ok(());
@@ -236,11 +252,15 @@ fn read(mut source: Box<dyn Source>, shared: &Shared) {
         if keeping {
             source.packets(&mut |packet| hands.pack(packet));
         }
-        hands.stamps = source.stamps();
-        hands.losses = source.losses();
+        (hands.stamps, hands.losses) = (source.stamps(), source.losses());
+        hands.sequence = source.sequence();
         if *source.info() != known {
             known = source.info().clone();
             hands.info = Some(known.clone());
+        }
+        if source.remarks() != remarks {
+            remarks = source.remarks().to_vec();
+            hands.remarks = Some(remarks.clone());
         }
         match next {
             Ok(Ok(Next::Frame)) => {

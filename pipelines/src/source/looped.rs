@@ -11,7 +11,8 @@ use tapetum_runtime::{
 };
 
 use super::{
-    Losses, Next, Opened, Source, SourceInfo, StampFaults, live::GLANCE, packets::Packet, spec::Spec,
+    Losses, Next, Opened, SequenceFaults, Source, SourceInfo, StampFaults, live::GLANCE, packets::Packet,
+    spec::Spec,
 };
 
 /// For people.
@@ -221,6 +222,14 @@ impl Source for Looped {
 
     fn losses(&self) -> Losses {
         self.inner.losses()
+    }
+
+    fn sequence(&self) -> SequenceFaults {
+        self.inner.sequence()
+    }
+
+    fn remarks(&self) -> &[String] {
+        self.inner.remarks()
     }
 
     fn keep_packets(&mut self) -> bool {

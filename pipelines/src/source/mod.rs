@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+pub mod gst;
+mod health;
 pub mod images;
 pub mod live;
 pub mod looped;
@@ -127,6 +129,14 @@ impl std::ops::AddAssign for Losses {
     }
 }
 
+impl std::ops::AddAssign for SequenceFaults {
+    fn add_assign(&mut self, more: Self) {
+        self.skipped += more.skipped;
+        self.repeated += more.repeated;
+        self.restarted += more.restarted;
+    }
+}
+
 impl std::ops::AddAssign for StampFaults {
     fn add_assign(&mut self, more: Self) {
         self.missing += more.missing;
@@ -162,6 +172,7 @@ pub static SOURCES: &[SourceKind] = &[
     SourceKind { usage: synthetic::USAGE, open: synthetic::open },
     SourceKind { usage: rtsp::USAGE, open: rtsp::open },
     SourceKind { usage: v4l::USAGE, open: v4l::open },
+    SourceKind { usage: gst::USAGE, open: gst::open },
     SourceKind { usage: looped::USAGE, open: looped::open },
     SourceKind { usage: "rtsps://…, http://…: not in this build", open: camera },
     SourceKind { usage: video::USAGE, open: video::open },
@@ -172,7 +183,7 @@ pub static SOURCES: &[SourceKind] = &[
 fn camera(spec: &str) -> Option<Opened> {
     let kind = ["rtsps:", "http:", "https:"].iter().find(|k| spec.starts_with(**k))?;
     let what = format!(
-        "a source of the kind {kind}… is not in this build; there are rtsp://, v4l2:, files, images, loop: and synthetic:"
+        "a source of the kind {kind}… is not in this build; there are rtsp://, v4l2:, gst:, files, images, loop: and synthetic:"
     );
     Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))
 }

@@ -114,7 +114,7 @@ impl Decoder {
 }
 
 /// The NAL units of an Annex B stream: each without its start code.
-pub(super) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(stream);
     std::iter::from_fn(move || {
         let unit = rest?;

@@ -2,10 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,12 +12,15 @@ use tapetum_runtime::{
 };
 
 use super::{
-    Losses, Next, Opened, Source, SourceInfo, StampFaults,
+    Losses, Next, Opened, SequenceFaults, Source, SourceInfo, StampFaults,
+    health::Figures,
     live::{GLANCE, Live, Stop},
     packets::Packet,
-    recover::{Do, Loss, Patience, Phase, Recovery, SourceFaults},
+    recover::{Do, Loss, Patience, Recovery},
     rtsp::{self, RtspOptions},
 };
+
+pub use super::health::{SourceHealth, SourceState};
 
 /// How a camera is opened and looked after.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,21 +85,7 @@ impl Supervised {
         });
         let info = SourceInfo { name, live: true, ..SourceInfo::default() };
         let recovery = Recovery::new(options.patience, seed, now);
-        let state = Arc::new(SourceState {
-            clock: Arc::clone(&clock),
-            overtaken: Mutex::default(),
-            health: Mutex::new(SourceHealth {
-                now,
-                phase: recovery.phase().clone(),
-                info: info.clone(),
-                faults: SourceFaults::default(),
-                pictures: 0,
-                latest: None,
-                stamps: StampFaults::default(),
-                losses: Losses::default(),
-                down: recovery.down(),
-            }),
-        });
+        let state = Arc::new(SourceState::new(Arc::clone(&clock), now, &recovery, info.clone()));
         let watched = Watched {
             open,
             source: None,
@@ -109,14 +95,15 @@ impl Supervised {
             state: Arc::clone(&state),
             line: Line::default(),
             info,
-            past: (StampFaults::default(), Losses::default()),
+            remarks: Vec::new(),
+            past: Figures::default(),
             packets: options.packets,
         };
         let mut live = Live::start(Box::new(watched), stop)?;
         if options.packets {
             live.keep_packets();
         }
-        *state.overtaken.lock().unwrap_or_else(PoisonError::into_inner) = live.overtaken();
+        state.count_overtaken(live.overtaken());
         Ok(Self { live, state })
     }
 
@@ -143,59 +130,20 @@ impl Source for Supervised {
         self.live.losses()
     }
 
+    fn sequence(&self) -> SequenceFaults {
+        self.live.sequence()
+    }
+
+    fn remarks(&self) -> &[String] {
+        self.live.remarks()
+    }
+
     fn keep_packets(&mut self) -> bool {
         self.live.keep_packets()
     }
 
     fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
         self.live.packets(take);
-    }
-}
-
-/// How a source fares; read by health checks and metrics, at any time and from any thread.
-pub struct SourceState {
-    health: Mutex<SourceHealth>,
-    overtaken: Mutex<Arc<AtomicU64>>,
-    clock: Arc<dyn Clock>,
-}
-
-/// A source's health at one moment. Times are of the clock that [`SourceHealth::now`] shows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SourceHealth {
-    /// When this was.
-    pub now: Tick,
-    /// Where it stands.
-    pub phase: Phase,
-    /// What is known of it; no secrets.
-    pub info: SourceInfo,
-    /// What went wrong so far. The downtime includes the outage that goes on.
-    pub faults: SourceFaults,
-    /// Pictures that came, whether or not anybody took them.
-    pub pictures: u64,
-    /// When the latest picture came, and its wall-clock time.
-    pub latest: Option<(Tick, SystemTime)>,
-    /// Mended timestamps, over all connections.
-    pub stamps: StampFaults,
-    /// What was lost, over all connections.
-    pub losses: Losses,
-    down: Option<Tick>,
-}
-
-impl SourceState {
-    /// The health now.
-    pub fn health(&self) -> SourceHealth {
-        let overtaken = Arc::clone(&self.overtaken.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut health = self.lock().clone();
-        health.now = self.clock.now();
-        health.losses.overtaken += overtaken.load(Ordering::Relaxed);
-        if let (Some(down), false) = (health.down, health.phase == Phase::Stopped) {
-            health.faults.downtime += health.now.saturating_sub(down);
-        }
-        health
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SourceHealth> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,8 +157,9 @@ struct Watched {
     state: Arc<SourceState>,
     line: Line,
     info: SourceInfo,
-    /// Figures of the connections that are over.
-    past: (StampFaults, Losses),
+    remarks: Vec<String>,
+    /// Of the connections that are over.
+    past: Figures,
     packets: bool,
 }
 
@@ -225,6 +174,7 @@ impl Watched {
                     source.keep_packets();
                 }
                 self.info = source.info().clone();
+                self.remarks = source.remarks().to_vec();
                 self.line.reopened();
                 self.source = Some(source);
                 self.recovery.opened(now);
@@ -245,7 +195,7 @@ impl Watched {
             Ok(Next::Frame) => {
                 self.line.place(frame, now);
                 let first = self.recovery.picture(now);
-                let figures = (source.stamps(), source.losses());
+                let figures = Figures::of(&**source);
                 if self.info != *source.info() {
                     self.info.clone_from(source.info());
                     self.state.lock().info.clone_from(&self.info);
@@ -282,8 +232,7 @@ impl Watched {
     /// Gives the source up and keeps its figures.
     fn close(&mut self) {
         if let Some(source) = self.source.take() {
-            self.past.0 += source.stamps();
-            self.past.1 += source.losses();
+            self.past += Figures::of(&*source);
         }
     }
 
@@ -293,33 +242,33 @@ impl Watched {
         self.publish();
     }
 
-    fn figures(&self) -> (StampFaults, Losses) {
-        let (mut stamps, mut losses) = self.past;
+    fn figures(&self) -> Figures {
+        let mut figures = self.past;
         if let Some(source) = &self.source {
-            stamps += source.stamps();
-            losses += source.losses();
+            figures += Figures::of(&**source);
         }
-        (stamps, losses)
+        figures
     }
 
     /// For every picture: only what changes with it.
-    fn count(&self, frame: &Frame, now: Tick, current: (StampFaults, Losses)) {
+    fn count(&self, frame: &Frame, now: Tick, current: Figures) {
         let mut health = self.state.lock();
         health.pictures += 1;
         health.latest = Some((now, frame.captured.unwrap_or_else(SystemTime::now)));
-        (health.stamps, health.losses) = self.past;
-        health.stamps += current.0;
-        health.losses += current.1;
+        let mut all = self.past;
+        all += current;
+        health.count(all);
     }
 
     fn publish(&self) {
-        let (stamps, losses) = self.figures();
+        let figures = self.figures();
         let mut health = self.state.lock();
         health.phase.clone_from(self.recovery.phase());
         health.faults.clone_from(self.recovery.faults());
         health.info.clone_from(&self.info);
         health.down = self.recovery.down();
-        (health.stamps, health.losses) = (stamps, losses);
+        health.remarks.clone_from(&self.remarks);
+        health.count(figures);
     }
 }
 
@@ -343,11 +292,19 @@ impl Source for Watched {
     }
 
     fn stamps(&self) -> StampFaults {
-        self.figures().0
+        self.figures().stamps
     }
 
     fn losses(&self) -> Losses {
-        self.figures().1
+        self.figures().losses
+    }
+
+    fn sequence(&self) -> SequenceFaults {
+        self.figures().sequence
+    }
+
+    fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     fn keep_packets(&mut self) -> bool {

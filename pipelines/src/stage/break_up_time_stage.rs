@@ -14,6 +14,7 @@ pub static BREAK_UP_TIME: StageKind = StageKind {
     name: "break-up-time",
     takes_model: false,
     reads: |_| false,
+    labels: &[],
     keys: &["classes", "min_run", "max_gap_s"],
     read,
 };

@@ -13,6 +13,7 @@ pub static CLASSIFY: StageKind = StageKind {
     name: "classify",
     takes_model: true,
     reads: |output| matches!(output, OutputKind::Classes { .. }),
+    labels: &[],
     keys: &[],
     read: |_, _, _| Some(Box::new(Classify)),
 };

@@ -15,6 +15,7 @@ pub static DETECT: StageKind = StageKind {
     name: "detect",
     takes_model: true,
     reads: |output| matches!(output, OutputKind::Boxes { .. }),
+    labels: &[],
     keys: &["score_threshold", "iou_threshold", "most_per_label"],
     read,
 };

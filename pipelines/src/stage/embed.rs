@@ -13,6 +13,7 @@ pub static EMBED: StageKind = StageKind {
     name: "embed",
     takes_model: true,
     reads: |output| matches!(output, OutputKind::Embedding { .. }),
+    labels: &[],
     keys: &[],
     read: |_, _, _| Some(Box::new(Embed)),
 };

@@ -18,6 +18,7 @@ mod classify;
 mod detect;
 mod embed;
 pub(crate) mod engine;
+mod light;
 mod net;
 mod restore;
 mod segment;
@@ -33,6 +34,7 @@ pub static STAGES: &[&StageKind] = &[
     &segment::SEGMENT,
     &embed::EMBED,
     &restore::RESTORE,
+    &light::LIGHT,
     &break_up_time_stage::BREAK_UP_TIME,
 ];
 
@@ -44,6 +46,8 @@ pub struct StageKind {
     pub takes_model: bool,
     /// Whether `output` is what it reads of a model.
     pub reads: fn(output: &OutputKind) -> bool,
+    /// The labels of what it finds, where no model says them.
+    pub labels: &'static [&'static str],
     /// Its own keys in the pipeline file, beyond those that every stage has.
     pub keys: &'static [&'static str],
     /// Reads those keys. `None` if there were mistakes, which are noted.

@@ -13,6 +13,7 @@ pub static SEGMENT: StageKind = StageKind {
     name: "segment",
     takes_model: true,
     reads: |output| matches!(output, OutputKind::Mask { .. }),
+    labels: &[],
     keys: &[],
     read: |_, _, _| Some(Box::new(Segment)),
 };

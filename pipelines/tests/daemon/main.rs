@@ -1,12 +1,33 @@
 //! `tapetumd` from outside: cameras, events, health, new configurations, signals.
 
+#[path = "../outputs/broker.rs"]
+#[allow(dead_code, reason = "other suites use the rest")]
+mod broker;
+#[path = "../http/certificate.rs"]
+mod certificate;
+mod door;
+mod hostile;
+mod models;
+mod outputs;
+mod raw_topics;
+mod record;
+#[path = "../rtsp/server.rs"]
+mod server;
+mod service;
 #[allow(dead_code, reason = "other suites use the rest")]
 mod site;
+#[path = "../outputs/small.rs"]
+mod small;
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use site::{Daemon, Site};
+
+/// For the RTSP server.
+fn clip(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/clips").join(name).with_extension("mp4")
+}
 
 /// A frame is in one place at a time, whenever anybody looks.
 fn accounted(camera: &Value) {
@@ -17,6 +38,16 @@ fn accounted(camera: &Value) {
         + sum(&frames["failed"])
         + frames["in_flight"].as_u64().unwrap();
     assert_eq!(frames["captured"].as_u64().unwrap(), whole, "{frames}");
+}
+
+/// Waits until it holds; what did not, after `within`, is the test's failure.
+#[track_caller]
+fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn delivered(daemon: &Daemon, camera: &str) -> u64 {

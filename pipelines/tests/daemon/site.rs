@@ -28,13 +28,40 @@ impl Site {
 
     /// A pipeline that classifies with the demo's network.
     pub fn pipeline(&self, file: &str, name: &str, every: u32) {
+        self.pipeline_with(file, name, every, &format!("{}/tf-cls.pt", demo()));
+    }
+
+    /// As [`Site::pipeline`], with other weights.
+    pub fn pipeline_of(&self, file: &str, weights: &str) {
+        self.pipeline_with(file, "eyes", 1, weights);
+    }
+
+    fn pipeline_with(&self, file: &str, name: &str, every: u32, weights: &str) {
         let demo = demo();
         let text = format!(
-            "[pipeline]\nname = '{name}'\nengine = 'tract'\n\n[model.classifier]\ncheckpoint = '{demo}/tf-cls.pt'\n\
+            "[pipeline]\nname = '{name}'\nengine = 'tract'\n\n[model.classifier]\ncheckpoint = '{weights}'\n\
              contract = '{demo}/tf-cls.contract.toml'\n\n[[stage]]\nname = 'state'\nkind = 'classify'\n\
              model = 'classifier'\nevery = {every}\n"
         );
         std::fs::write(self.path(file), text).unwrap();
+    }
+
+    /// Weights of this site alone.
+    pub fn copy_of_weights(&self) -> String {
+        std::fs::copy(format!("{}/tf-cls.pt", demo()), self.path("weights.pt")).unwrap();
+        "weights.pt".to_owned()
+    }
+
+    /// Puts weights that were made up in their place.
+    pub fn other_weights(&self) {
+        let made = self.path("made.safetensors");
+        let made = Command::new(env!("CARGO_BIN_EXE_tapetum"))
+            .args(["init", "tfcls", "--seed", "5", "--output"])
+            .arg(&made)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::rename(self.path("made.safetensors"), self.path("weights.pt")).unwrap();
     }
 
     /// A pipeline that is sound until its model is loaded.
@@ -64,6 +91,18 @@ impl Site {
         std::fs::write(self.path("site.toml"), text + "\n" + more).unwrap();
     }
 
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.path("site.toml")).unwrap()
+    }
+
+    /// Says something else in `site.toml`.
+    #[track_caller]
+    pub fn replace(&self, from: &str, to: &str) {
+        let text = self.text();
+        assert!(text.contains(from), "{from:?} is not in\n{text}");
+        std::fs::write(self.path("site.toml"), text.replacen(from, to, 1)).unwrap();
+    }
+
     pub fn append(&self, more: &str) {
         let text = std::fs::read_to_string(self.path("site.toml")).unwrap();
         std::fs::write(self.path("site.toml"), text + more).unwrap();
@@ -87,16 +126,32 @@ impl Site {
         command.output().unwrap()
     }
 
-    pub fn start(&self) -> Daemon {
-        let log = self.path("log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tapetumd"))
+    fn command(&self, log: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapetumd"));
+        command
             .arg("--config")
             .arg(self.path("site.toml"))
             .env("TAPETUM_CACHE", env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
+            .stderr(std::fs::File::create(log).unwrap());
+        command
+    }
+
+    /// A start that is refused: exit code and what was said.
+    pub fn start_refused(&self) -> (i32, String) {
+        let log = self.path("refused.log");
+        let status = self.command(&log).status().unwrap();
+        (status.code().unwrap(), std::fs::read_to_string(log).unwrap())
+    }
+
+    pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// With these in its environment.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        let log = self.path("log");
+        let mut child = self.command(&log).envs(environment.iter().copied()).spawn().unwrap();
         let from = Instant::now();
         let address = loop {
             let text = std::fs::read_to_string(&log).unwrap();
@@ -113,7 +168,8 @@ impl Site {
     }
 }
 
-fn demo() -> String {
+/// The folder of the demo.
+pub fn demo() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").display().to_string()
 }
 
@@ -126,12 +182,23 @@ pub struct Daemon {
 impl Daemon {
     /// Status code and body.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let (code, answer) = self.request("GET", path, "");
-        (code, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        let (code, _, body) = self.answer("GET", path, "");
+        (code, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// As [`Daemon::get`], of what is no text.
+    pub fn get_bytes(&self, path: &str) -> (u16, Vec<u8>) {
+        let (code, _, body) = self.answer("GET", path, "");
+        (code, body)
     }
 
     /// Status code and the whole answer. `headers` end with a line feed each.
     pub fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        let (code, head, body) = self.answer(method, path, headers);
+        (code, head + "\r\n\r\n" + &String::from_utf8_lossy(&body))
+    }
+
+    fn answer(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
@@ -139,8 +206,10 @@ impl Daemon {
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(answer.len());
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let body = answer.get(end + 4..).unwrap_or_default().to_vec();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head, body)
     }
 
     pub fn json(&self, path: &str) -> Value {
@@ -162,6 +231,28 @@ impl Daemon {
         cameras.iter().find(|camera| camera["name"] == name).cloned().unwrap_or_default()
     }
 
+    /// Has the configuration taken in; returns its status when that is over.
+    pub fn reload(&self) -> Value {
+        let before = self.status()["config"]["last_reload"].clone();
+        self.hang_up();
+        self.until("the reload is over", || {
+            let config = &self.status()["config"];
+            config["last_reload"] != before && config["reloading"] == false
+        });
+        self.status()["config"].clone()
+    }
+
+    pub fn output(&self, name: &str) -> Value {
+        let status = self.status();
+        let outputs = status["outputs"].as_array().unwrap();
+        outputs.iter().find(|output| output["name"] == name).cloned().unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    #[track_caller]
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
         self.wait(what, done, || format!("{:#}", self.status()));
     }
@@ -198,13 +289,26 @@ impl Daemon {
         self.signal(libc::SIGHUP);
     }
 
+    /// Ends it without a word.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Tells it to stop; returns its log.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
+        self.stop_timed().0
+    }
+
+    /// As [`Daemon::stop`], with how long it took.
+    pub fn stop_timed(mut self) -> (String, Duration) {
+        let from = Instant::now();
         self.signal(libc::SIGTERM);
         let status = self.child.wait().unwrap();
+        let took = from.elapsed();
         let log = self.log();
         assert!(status.success(), "{status}\n{log}");
-        log
+        (log, took)
     }
 }
 

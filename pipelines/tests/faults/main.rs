@@ -22,8 +22,8 @@ mod server;
 #[path = "../daemon/site.rs"]
 #[allow(dead_code, reason = "other suites use the rest")]
 mod site;
-#[path = "../outputs/small_disk.rs"]
-mod small_disk;
+#[path = "../outputs/small.rs"]
+mod small;
 
 use std::{
     path::PathBuf,

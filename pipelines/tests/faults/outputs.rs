@@ -16,7 +16,7 @@ use crate::{
     receiver::{Answer, Receiver},
     scene::{Bystander, Row, Scene, output, sum, wait, waits},
     site::Daemon,
-    small_disk::{Small, fill},
+    small::{Small, fill},
     until,
 };
 

@@ -62,6 +62,8 @@ fn every_answer_is_as_documented() {
         ("/api/v1/events", "/api/v1/events?cursor=x", 400),
         (event, "/api/v1/events/20260504030009-gate-1", 200),
         (event, "/api/v1/events/x", 404),
+        ("/api/v1/events/{id}/clip.mp4", "/api/v1/events/20260504030009-gate-1/clip.mp4", 200),
+        ("/api/v1/events/{id}/clip.mp4", "/api/v1/events/20260504030008-gate-1/clip.mp4", 404),
         ("/api/v1/events/{id}/snapshot.jpg", "/api/v1/events/20260504030009-gate-1/snapshot.jpg", 200),
         ("/api/v1/events/{id}/snapshot.jpg", "/api/v1/events/20260504030008-gate-1/snapshot.jpg", 404),
         ("/api/v1/media/{path}", "/api/v1/media/front%20gate/1.jpg", 200),
@@ -150,7 +152,22 @@ fn a_snapshot_is_the_next_frame_and_media_come_whole() {
     }
     let clip = get(address, "/api/v1/media/clip.mp4", &[]);
     assert_eq!((clip.status, clip.header("content-type")), (200, Some("video/mp4")));
-    assert_eq!(clip.body, vec![7; 300_000]);
+    assert_eq!((&clip.body, clip.header("accept-ranges")), (&vec![7; 300_000], Some("bytes")));
+    let part = get(address, "/api/v1/media/clip.mp4", &["Range: bytes=299000-"]);
+    assert_eq!((part.status, part.body.len()), (206, 1000));
+    assert_eq!(part.header("content-range"), Some("bytes 299000-299999/300000"));
+    documented("/api/v1/media/{path}", "get", &part);
+    let beyond = get(address, "/api/v1/media/clip.mp4", &["Range: bytes=300000-"]);
+    assert_eq!(beyond.status, 416);
+    documented("/api/v1/media/{path}", "get", &beyond);
+    // An event's files have an address while they are there.
+    let event = get(address, "/api/v1/events/20260504030009-gate-1", &[]).json();
+    assert_eq!(event["clip_url"], "/api/v1/events/20260504030009-gate-1/clip.mp4");
+    std::fs::remove_file(made.media.join("front gate/1.jpg")).unwrap();
+    std::fs::remove_dir_all(made.media.join("front gate/r1")).unwrap();
+    let event = get(address, "/api/v1/events/20260504030009-gate-1", &[]).json();
+    assert_eq!((&event["clip_url"], &event["snapshot_url"]), (&Value::Null, &Value::Null));
+    assert_eq!(event["recording"], "front gate/r1");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::Engine;
@@ -332,6 +332,19 @@ fn keys_alone_reach_everything() {
     browser.run("document.querySelector('.row button').click()");
     browser.until("document.querySelector('.row').innerText.includes('Checked and taken on')");
     assert_eq!(made.reloads.load(Ordering::SeqCst), 1);
+    // A configuration that was refused is told at the top, with what is wrong with it.
+    assert_eq!(browser.run("return document.getElementById('refused').checkVisibility()"), false);
+    {
+        let config = &mut made.status.lock().unwrap().config;
+        config.reload_error = Some("site.toml:3:1: unknown key \"camra\"".to_owned());
+        config.last_reload = Some(SystemTime::now());
+    }
+    browser.until(
+        "document.getElementById('refused').checkVisibility() && document.getElementById('refused').innerText.includes('camra')",
+    );
+    browser.shoot("refused");
+    made.status.lock().unwrap().config.reload_error = None;
+    browser.until("!document.getElementById('refused').checkVisibility()");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -367,6 +380,60 @@ fn a_phone_shows_it_all_in_its_width() {
     browser.run("history.back()");
     browser.until("document.querySelectorAll('.tile:not([hidden])').length === 2");
     assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn events_show_their_picture_and_play_their_recording() {
+    let made = Made::new();
+    let (_serving, address) = made.serve();
+    for phone in [false, true] {
+        let Some(browser) = Chromium::start("the events of the live page", phone) else { return };
+        browser.open(&format!("http://{address}/"));
+        browser.until("document.querySelectorAll('.event').length === 3");
+        browser.until("document.querySelector('.event img')?.naturalWidth === 32");
+        let told =
+            browser.run("return [...document.querySelectorAll('.event')].map((event) => event.innerText)");
+        for (at, parts) in [
+            (0, ["person 91 %", "front gate", "4.0 s long", "recorded"]),
+            (1, ["person", "yard", "no picture", "91"]),
+        ] {
+            let words = told[at].as_str().unwrap();
+            assert!(parts.iter().all(|part| words.contains(part)), "{words}");
+        }
+        browser.run("document.getElementById('events').scrollIntoView()");
+        browser.shoot(if phone { "phone-events" } else { "events" });
+        browser.click(".event .still");
+        // It is the recording, muxed here and decoded by the browser: its size, its length, and pictures that move on.
+        browser.until("document.querySelector('#clip video')?.readyState >= 2");
+        let video = browser.run(
+            "const v = document.querySelector('#clip video'); return [v.videoWidth, v.videoHeight, v.duration, v.error === null]",
+        );
+        let mut source =
+            tapetum::source::open(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/dev_a.mp4")).unwrap();
+        let (info, mut frame, mut last) =
+            (source.info().clone(), tapetum_runtime::Frame::default(), Duration::ZERO);
+        while let Ok(tapetum::source::Next::Frame) = source.next(&mut frame) {
+            last = frame.pts;
+        }
+        let (width, height) = info.size.unwrap();
+        assert_eq!((&video[0], &video[1], &video[3]), (&json!(width), &json!(height), &json!(true)));
+        let apart =
+            (video[2].as_f64().unwrap() - last.as_secs_f64() - info.interval.unwrap().as_secs_f64()).abs();
+        assert!(apart < 0.1, "{video} for {last:?}");
+        browser.until("document.querySelector('#clip video').currentTime > 0.5");
+        // To another place, which takes a range of the file.
+        browser.run("document.querySelector('#clip video').currentTime = document.querySelector('#clip video').duration / 2");
+        browser.until("!document.querySelector('#clip video').seeking && document.querySelector('#clip video').readyState >= 2");
+        browser.shoot(if phone { "phone-clip" } else { "clip" });
+        let width = browser.run("return document.documentElement.scrollWidth <= innerWidth");
+        assert_eq!(width, true, "nothing to scroll sideways");
+        browser.press("\u{e00c}");
+        browser.until("!document.getElementById('clip').open && !document.querySelector('#clip video')");
+        assert_eq!(browser.complaints(), [""; 0]);
+        // One camera's alone.
+        browser.run("location.hash = '#camera=yard'");
+        browser.until("document.querySelectorAll('.event').length === 1");
+    }
 }
 
 #[test]

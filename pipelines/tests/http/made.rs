@@ -12,15 +12,23 @@ use std::{
 };
 
 use tapetum::site::{
-    http::{EventQuery, HttpSpec, Page, Serving, Site, serve},
+    event::{EventPage, EventQuery},
+    http::{HttpSpec, Serving, Site, serve},
     live::{Live, LiveFrame, LiveMask},
     message::{Event, Phase},
     status::{
-        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Latency, ModelStatus, OutputStatus,
-        SiteStatus, StageStatus,
+        BoardStatus, CameraState, CameraStatus, ConfigStatus, Frames, Gaps, HeatLevel, Latency, MediaStatus,
+        ModelStatus, OutputStatus, SiteStatus, StageStatus,
     },
 };
-use tapetum_runtime::{Error, Result, latency::Histogram};
+use tapetum::{
+    recording::{
+        format::{Encoding, Ended, Head, RunHead},
+        part::Part,
+    },
+    source::{self, Next},
+};
+use tapetum_runtime::{Error, Frame, Result, latency::Histogram};
 
 /// Two cameras, of which one waits; a model; two outputs; events and a media folder.
 pub struct Made {
@@ -41,6 +49,7 @@ impl Made {
         std::fs::create_dir_all(media.join("front gate")).unwrap();
         std::fs::write(media.join("front gate/1.jpg"), jpeg([9, 9, 9], (32, 16))).unwrap();
         std::fs::write(media.join("clip.mp4"), vec![7; 300_000]).unwrap();
+        record(&media.join("front gate/r1"));
         std::fs::write(folder.path().join("secret.txt"), "s3cret").unwrap();
         let names = ["front gate", "yard"];
         Arc::new(Self {
@@ -80,7 +89,7 @@ impl Site for Made {
         self.lives.get(camera).cloned()
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+    fn events(&self, query: &EventQuery) -> Result<EventPage> {
         let from = match &query.cursor {
             None => 0,
             Some(cursor) => {
@@ -95,9 +104,9 @@ impl Site for Made {
                 && query.before.is_none_or(|before| event.start < before)
         };
         let mut found = self.events[from..].iter().filter(fits);
-        let items: Vec<Event> = found.by_ref().take(query.limit).cloned().collect();
+        let events: Vec<Event> = found.by_ref().take(query.limit).cloned().collect();
         let more = found.next().is_some();
-        Ok(Page { next: items.last().filter(|_| more).map(|event| event.id.clone()), items })
+        Ok(EventPage { next: events.last().filter(|_| more).map(|event| event.id.clone()), events })
     }
 
     fn event(&self, id: &str) -> Result<Option<Event>> {
@@ -143,6 +152,7 @@ fn status() -> SiteStatus {
     let camera = |name: &str, state, why: Option<&str>| CameraStatus {
         name: name.into(),
         source: "rtsp://10.0.0.7:554/main".into(),
+        remarks: vec!["H264 640×360".into()],
         state,
         why: why.map(str::to_owned),
         since: now,
@@ -150,6 +160,7 @@ fn status() -> SiteStatus {
         size: Some((640, 360)),
         fps: [25.0, 24.8],
         frames: frames.clone(),
+        gaps: Gaps { frames_lost: 7, driver_skipped: 3, ..Gaps::default() },
         reconnects: 3,
         stalls: 1,
         downtime_s: 12.5,
@@ -200,17 +211,40 @@ fn status() -> SiteStatus {
                 dropped: [("queue full".to_owned(), 5)].into(),
             },
         ],
+        media: Some(MediaStatus {
+            dir: "/var/lib/tapetum/media".into(),
+            up: true,
+            why: None,
+            bytes: 734_003_200,
+            most_bytes: 1 << 30,
+            recordings: 17,
+            snapshots: 23,
+            recording: 1,
+            waiting_bytes: 65_536,
+            written: [("recording".to_owned(), 19), ("snapshot".to_owned(), 61)].into(),
+            dropped: [("recording: disk full".to_owned(), 1)].into(),
+            removed: [("recording: max_mb".to_owned(), 2)].into(),
+        }),
         config: ConfigStatus {
             path: "/etc/tapetum/site.toml".into(),
             sha256: "cd".repeat(32),
             loaded: now,
             last_reload: None,
             reload_error: None,
+            reload_did: vec![],
+            reloading: false,
         },
         board: Some(BoardStatus {
             name: "generic-x86".into(),
+            description: "Any x86-64 machine".into(),
+            asked: false,
+            power_mode: Some("balanced".into()),
             temperatures: vec![("package".into(), 61.0), ("nvme".into(), 80.5)],
             too_hot: vec!["nvme".into()],
+            level: Some(HeatLevel::Hot),
+            throttled: true,
+            cooling: vec![("Processor".into(), 1, 10)],
+            max_fps: Some(2.5),
         }),
         rss_bytes: Some(123_456_789),
         cpu_s: 3600.25,
@@ -235,8 +269,38 @@ fn event(n: u64) -> Event {
         seq: 1234,
         digest: "d1".repeat(32),
         snapshot: (n == 0).then(|| "front gate/1.jpg".into()),
-        recording: None,
+        recording: (n == 0).then(|| "front gate/r1".into()),
     }
+}
+
+/// A recording of the demo's clip, as a camera's is made.
+fn record(folder: &Path) {
+    let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/dev_a.mp4");
+    let mut source = source::open(&clip.display().to_string()).unwrap();
+    source.keep_packets();
+    let head = Head {
+        format: 1,
+        id: "r1".into(),
+        camera: "front gate".into(),
+        site: "Harbour".into(),
+        tapetum: "0".into(),
+        source: "clip".into(),
+        size: source.info().size.unwrap(),
+        codec: Encoding::H264,
+        exact: true,
+        begin_ns: 0,
+        label: "person".into(),
+        run: RunHead::default(),
+    };
+    let (mut part, mut frame) = (Part::create(folder, &head).unwrap(), Frame::default());
+    while let Ok(Next::Frame) = source.next(&mut frame) {
+        let mut packets = Vec::new();
+        source.packets(&mut |packet| packets.push(packet));
+        let (seq, pts) = (frame.seq, frame.pts.as_nanos());
+        let line = format!("{{\"seq\":{seq},\"pts_ns\":{pts},\"captured\":null,\"fate\":\"stale\"}}\n");
+        part.add(&packets, line.as_bytes()).unwrap();
+    }
+    part.complete(Vec::new(), Ended::Over).unwrap();
 }
 
 /// A picture of one colour.

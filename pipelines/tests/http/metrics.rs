@@ -85,6 +85,11 @@ fn every_figure_of_the_status_is_there() {
             ("tapetum_board_temperature_celsius{zone=\"nvme\"}", 80.5),
             ("tapetum_board_too_hot{zone=\"nvme\"}", 1.0),
             ("tapetum_board_too_hot{zone=\"package\"}", 0.0),
+            ("tapetum_board_info{board=\"generic-x86\",power_mode=\"balanced\"}", 1.0),
+            ("tapetum_board_throttled", 1.0),
+            ("tapetum_board_max_fps", 2.5),
+            ("tapetum_camera_gaps_total{camera=\"yard\",kind=\"driver_skipped\"}", 3.0),
+            ("tapetum_camera_gaps_total{camera=\"yard\",kind=\"packets_lost\"}", 0.0),
             ("tapetum_config_refused", 0.0),
         ] {
             let found = series.get(&sorted(name)).copied();

@@ -67,9 +67,9 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Everything that comes on `#`: the last payload by topic, and every event.
+/// Everything that comes on `#`: the last payload by topic, every event, and what was said on `…/available`.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<(ByTopic, Vec<Delivery>)>>);
+pub struct Heard(Arc<Mutex<(ByTopic, Vec<Delivery>, Vec<String>)>>);
 
 type ByTopic = BTreeMap<String, String>;
 
@@ -134,11 +134,19 @@ impl Heard {
             let key = format!("{}/{}", event["id"].as_str().unwrap(), event["revision"]);
             heard.1.push((key, event));
         }
+        if topic.ends_with("/available") {
+            heard.2.push(text.clone());
+        }
         heard.0.insert(topic.to_owned(), text);
     }
 
     pub fn get(&self, topic: &str) -> Option<String> {
         self.0.lock().unwrap().0.get(topic).cloned()
+    }
+
+    /// Everything that was said of whether the site is there.
+    pub fn available(&self) -> Vec<String> {
+        self.0.lock().unwrap().2.clone()
     }
 
     /// Every event that came, as often as it came.

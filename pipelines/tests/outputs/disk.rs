@@ -3,13 +3,13 @@
 use std::{fs, time::Duration};
 
 use tapetum::site::{
-    event::Ids,
-    output::sqlite::{EventQuery, StoreReader},
+    event::{EventQuery, Ids},
+    output::sqlite::StoreReader,
 };
 
 use super::{
     offer, open,
-    small_disk::{Small, fill},
+    small::{Small, fill},
     until,
 };
 

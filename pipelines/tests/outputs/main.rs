@@ -8,7 +8,7 @@ mod mqtt;
 mod receiver;
 #[path = "../sinks/schema.rs"]
 mod schema;
-mod small_disk;
+mod small;
 mod spool;
 mod sqlite;
 mod webhook;

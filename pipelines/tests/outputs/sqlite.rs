@@ -3,9 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use tapetum::site::{
-    event::Ids,
+    event::{EventQuery, Ids},
     message::Phase,
-    output::sqlite::{EventQuery, StoreReader},
+    output::sqlite::StoreReader,
 };
 
 use super::{event, message, offer, open, until};
@@ -20,7 +20,7 @@ fn all(dir: &Path, limit: usize) -> Vec<String> {
         let page = reader.events(&query).unwrap();
         found.extend(page.events.into_iter().map(|event| event.id));
         match page.next {
-            Some(next) => query.before = Some(next),
+            Some(next) => query.cursor = Some(next),
             None => break,
         }
     }
@@ -52,7 +52,7 @@ fn events_are_kept_once_with_what_was_told_last_and_come_in_pages() {
     let of_yard = EventQuery { camera: Some("yard".to_owned()), limit: 10, ..EventQuery::default() };
     assert_eq!(reader.events(&of_yard).unwrap().events.len(), 1);
     let later =
-        EventQuery { from: Some(new.start + Duration::from_secs(1)), limit: 10, ..EventQuery::default() };
+        EventQuery { after: Some(new.start + Duration::from_secs(1)), limit: 10, ..EventQuery::default() };
     assert!(reader.events(&later).unwrap().events.is_empty());
 }
 

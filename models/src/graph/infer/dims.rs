@@ -13,7 +13,11 @@ pub(super) fn scaled_down(d: &Dim, offset: i64, divisor: usize) -> Dim {
             sum.map_or(Dim::Unknown, |s| Dim::Fixed(s as usize / divisor))
         }
         Dim::Symbol(s) if divisor == 1 && offset == 0 => Dim::symbol(s),
-        Dim::Symbol(s) if divisor == 1 => Dim::symbol(format!("{s}{offset:+}")),
+        Dim::Symbol(s) if divisor == 1 => {
+            // What a border adds, a kernel as large takes away again.
+            let undone = s.strip_suffix(&format!("{:+}", -i128::from(offset))).filter(|_| offset < 0);
+            undone.map_or_else(|| Dim::symbol(format!("{s}{offset:+}")), Dim::symbol)
+        }
         Dim::Symbol(s) if offset == 0 => nested("floor", s, divisor),
         Dim::Symbol(s) if offset == divisor as i64 - 1 => nested("ceil", s, divisor),
         Dim::Symbol(s) => Dim::symbol(format!("floor(({s}{offset:+})/{divisor})")),
@@ -82,6 +86,8 @@ pub(super) fn joined(a: &Dim, b: &Dim) -> Dim {
         (a, b) if a == b => a.clone(),
         (Dim::Fixed(1), d) | (d, Dim::Fixed(1)) => d.clone(),
         (Dim::Fixed(n), _) | (_, Dim::Fixed(n)) => Dim::Fixed(*n),
+        // Equal, or one of them is 1.
+        (Dim::Symbol(a), Dim::Symbol(b)) => Dim::symbol(format!("max({a},{b})")),
         _ => Dim::Unknown,
     }
 }

@@ -232,6 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn a_border_that_the_kernel_takes_away_leaves_the_symbol() {
+        let mut b = Builder::new("t");
+        let x = b.input("x", vec![Dim::Fixed(1), Dim::Fixed(2), Dim::symbol("height"), Dim::symbol("w+16")]);
+        let border = b.ints(&[0, 0, 3, 3, 0, 0, 3, 3]);
+        let padded = b.op("Pad", "padded", &[&x, &border], &[]);
+        let y = b.conv("y", &padded, Tensor::full(&[2, 2, 7, 7], 0.5f32), None, Conv2d::default());
+        let z = b.conv("z", &y, Tensor::full(&[2, 2, 7, 7], 0.5f32), None, Conv2d::default());
+        b.output("out", &z, vec![Dim::Unknown; 4]);
+        let g = b.finish().unwrap();
+        assert_eq!(shape(&g, "padded"), "1 2 height+6 w+16+6");
+        assert_eq!(shape(&g, "y"), "1 2 height w+16");
+        assert_eq!(shape(&g, "out"), "1 2 height-6 w+16-6");
+    }
+
+    #[test]
     fn shapes_computed_in_the_graph_are_followed() {
         let mut b = Builder::new("t");
         let x = b.input("x", vec![Dim::symbol("batch"), Dim::Fixed(6), Dim::symbol("h"), Dim::symbol("w")]);

@@ -74,7 +74,7 @@ fn site(args: &Args) -> Result<()> {
         let cameras: Vec<_> = file
             .cameras
             .iter()
-            .map(|c| json!({"name": c.name, "pipeline": c.pipeline.name, "events": c.events.is_some()}))
+            .map(|c| json!({"name": c.name, "pipeline": c.pipeline.name, "events": c.events.is_some(), "record": c.record.is_some()}))
             .collect();
         let outputs: Vec<_> = file.outputs.iter().map(|output| &output.name).collect();
         return print_json(&json!({"site": file.name, "cameras": cameras, "outputs": outputs}));
@@ -85,10 +85,15 @@ fn site(args: &Args) -> Result<()> {
         .iter()
         .map(|c| {
             let events = c.events.as_ref().map(|events| format!("events of {}", events.labels.join(", ")));
-            vec![c.name.clone(), format!("pipeline {}", c.pipeline.name), events.unwrap_or_default()]
+            let recorded = if c.record.is_some() { "recorded" } else { "" };
+            let pipeline = format!("pipeline {}", c.pipeline.name);
+            vec![c.name.clone(), pipeline, events.unwrap_or_default(), recorded.to_owned()]
         })
         .collect();
     print!("{}", table::render(&rows, &[]));
+    if file.cameras.iter().any(|camera| camera.record.is_some()) {
+        println!("recordings in {}, at most {} MiB", file.media.dir.display(), file.media.most >> 20);
+    }
     for output in &file.outputs {
         println!("output {}", output.name);
     }

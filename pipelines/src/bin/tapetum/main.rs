@@ -1,6 +1,6 @@
 //! The `tapetum` program.
 //!
-//! Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration.
+//! Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration, 3 a replay came out otherwise.
 
 mod bench;
 mod check;
@@ -13,6 +13,7 @@ mod outcome;
 mod play;
 mod progress;
 mod quantize;
+mod replay;
 mod restore;
 mod run;
 mod soak;
@@ -24,7 +25,7 @@ mod warm;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tapetum_runtime::{ErrorKind, Result};
+use tapetum_runtime::{Error, ErrorKind, Result};
 
 /// Embedded real-time vision inference: fuse training checkpoints into proven models, run pipelines of them.
 #[derive(Parser)]
@@ -40,6 +41,8 @@ enum Command {
     Demo(demo::Args),
     /// Run a pipeline on a video, images or a test pattern.
     Run(run::Args),
+    /// Run a recorded event again, and tell what comes out otherwise than it did.
+    Replay(replay::Args),
     /// Restore pictures or a video with one network: dehaze, deblur.
     Restore(restore::Args),
     /// Check a pipeline file: every mistake at once, with its place. Needs no camera, GPU or engine.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => return replay::run(&args).unwrap_or_else(|e| failed(&e)),
         Command::Restore(args) => restore::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Warm(args) => warm::run(&args),
@@ -87,11 +91,13 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(if e.kind() == ErrorKind::InvalidConfig { 2 } else { 1 })
-        }
+        Err(e) => failed(&e),
     }
+}
+
+fn failed(e: &Error) -> ExitCode {
+    eprintln!("error: {e}");
+    ExitCode::from(if e.kind() == ErrorKind::InvalidConfig { 2 } else { 1 })
 }
 
 /// `tapetum inspect FILE | head` ends the program without a word, as other programs do.

@@ -20,6 +20,23 @@ use tapetum_runtime::{Error, Result, backend};
 
 use crate::progress::Spinner;
 
+/// Which pipeline, for everything that runs one.
+#[derive(ClapArgs)]
+pub struct PipelineArgs {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Another file for one of its models; may be given several times.
+    #[arg(long = "model", value_name = "NAME=FILE", value_parser = parse_model)]
+    models: Vec<ModelChange>,
+}
+
+impl PipelineArgs {
+    /// Reads and checks it.
+    pub fn read(&self) -> Result<PipelineFile> {
+        PipelineFile::read_with(&self.pipeline, &self.models)
+    }
+}
+
 /// Flags of everything that runs a pipeline.
 #[derive(ClapArgs, Clone)]
 pub struct EngineArgs {
@@ -88,6 +105,7 @@ impl EngineArgs {
             threads: self.threads.map(usize::from),
             queue: self.queue,
             cache: None,
+            usual: None,
             recorders: Vec::new(),
             hub: None,
         }

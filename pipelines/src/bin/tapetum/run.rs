@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::source;
 use tapetum_runtime::{Error, Result};
 
@@ -12,11 +11,8 @@ use crate::{outcome, play};
 /// Arguments of `tapetum run`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Another file for one of its models; may be given several times.
-    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
-    models: Vec<ModelChange>,
+    #[command(flatten)]
+    pipeline: play::PipelineArgs,
     /// Video file, image folder or glob, synthetic:KIND, rtsp://CAMERA, or loop:FILE.
     #[arg(short, long, value_name = "SRC")]
     source: String,
@@ -34,7 +30,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
+    let file = args.pipeline.read()?;
     let source = source::open(&args.source)?;
     let mut names = args.sinks.clone();
     if names.is_empty() {

@@ -3,12 +3,12 @@
 //! Not a mode of `quantize`: nothing need be quantized (fp32 on another engine may win), and what comes out is no model
 //! but a choice for this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
 use tapetum::calibrate::{self, Recorded};
-use tapetum::config::{ModelChange, PipelineFile};
+use tapetum::config::PipelineFile;
 use tapetum::source;
 use tapetum::tune::{
     self, Extent, Step,
@@ -22,11 +22,8 @@ use crate::{outcome, play, print_json, quantize, table};
 /// Arguments of `tapetum tune`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Another file for one of its models; may be given several times.
-    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
-    models: Vec<ModelChange>,
+    #[command(flatten)]
+    pipeline: play::PipelineArgs,
     /// Frames to calibrate with and to judge by: video file, image folder or glob, or synthetic:KIND.
     #[arg(short, long, value_name = "SRC")]
     calibrate: String,
@@ -47,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.engine.precision.is_some() {
         return Err(Error::config("tune measures every precision; --precision is for run, bench and demo"));
     }
-    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
+    let file = args.pipeline.read()?;
     let options = args.engine.options();
     let (recorded, source, live) = record(&file, &options, &args.calibrate, args.samples.into(), args.json)?;
     let spinner = Spinner::new(args.json);

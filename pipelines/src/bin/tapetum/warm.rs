@@ -1,10 +1,7 @@
 //! `tapetum warm`
 
-use std::path::PathBuf;
-
 use clap::Args as ClapArgs;
 use serde_json::json;
-use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::engine_cache::Origin;
 use tapetum::warm::{self, Warmed};
 use tapetum_runtime::{Error, ErrorKind, Result};
@@ -15,11 +12,8 @@ use crate::{play, print_json, table};
 /// Arguments of `tapetum warm`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Another file for one of its models; may be given several times.
-    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
-    models: Vec<ModelChange>,
+    #[command(flatten)]
+    pipeline: play::PipelineArgs,
     /// For every engine of the list that can run, not only for the first.
     #[arg(long)]
     all: bool,
@@ -31,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
+    let file = args.pipeline.read()?;
     let spinner = Spinner::new(args.json);
     let mut warmed = Vec::new();
     let outcome = warm::warm(

@@ -63,14 +63,13 @@ fn run(cli: &Cli) -> Result<()> {
     let shown: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     log(Level::Info, &format!("site {name}: {cameras} cameras; to be seen at {}", shown.join(", ")));
     let mut service = service::Service::new();
-    let site = daemon.site();
     while !stop.load(Ordering::SeqCst) {
         if reload.swap(false, Ordering::SeqCst) {
             service.reloading();
-            // What is wrong with it was told, and the one in force stays.
-            site.reload().ok();
+            // What is wrong with it is told, and the one in force stays.
+            daemon.reload();
         }
-        service.tick(&*site);
+        service.tick(&daemon.health());
         std::thread::sleep(GLANCE);
     }
     log(Level::Info, "told to stop");

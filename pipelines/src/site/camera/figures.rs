@@ -31,12 +31,16 @@ struct State {
     failed: Vec<u64>,
     /// Frames that came faster than they are looked at.
     over_rate: u64,
+    /// Frames that were left out because the machine was too hot.
+    too_hot: u64,
     age: Histogram,
     late: u64,
     stages: Vec<StageStatus>,
     digest: String,
     size: Option<(usize, usize)>,
     last_delivered: Option<Tick>,
+    /// When the first frame was delivered or had failed.
+    first_delivered: Option<Tick>,
     /// When frames were captured and delivered, counted at times within [`WINDOW`].
     window: VecDeque<(Tick, [u64; 2])>,
 }
@@ -98,6 +102,11 @@ impl Figures {
         self.lock().over_rate += 1;
     }
 
+    /// A frame was left out, for the machine is too hot.
+    pub fn too_hot(&self) {
+        self.lock().too_hot += 1;
+    }
+
     /// A frame was delivered or has failed.
     pub fn delivered(&self, item: &Item, counts: Counts, now: Tick, max_age: Option<Duration>) {
         let mut state = self.lock();
@@ -116,6 +125,7 @@ impl Figures {
         }
         state.size = Some((item.frame.image.width(), item.frame.image.height()));
         state.last_delivered = Some(now);
+        state.first_delivered.get_or_insert(now);
         for (status, slot) in state.stages.iter_mut().zip(&item.slots) {
             if matches!(slot.state, SlotState::Done | SlotState::Failed) {
                 status.took.0.record(slot.took);
@@ -137,9 +147,10 @@ impl Figures {
         state.forget(now);
     }
 
-    /// When the last frame was delivered or had failed.
-    pub fn last_delivered(&self) -> Option<Tick> {
-        self.lock().last_delivered
+    /// When the last frame was delivered or had failed, and the longest that one has taken.
+    pub fn progress(&self) -> (Option<Tick>, Duration) {
+        let state = self.lock();
+        (state.last_delivered, state.age.quantile(1.0).unwrap_or_default())
     }
 
     /// A copy. `overtaken`: pictures that the source dropped for newer ones before anybody took them.
@@ -148,13 +159,14 @@ impl Figures {
         state.forget(now);
         let mut frames = state.past.clone();
         let counts = state.now;
-        frames.captured += counts.captured + state.over_rate + overtaken;
+        frames.captured += counts.captured + state.over_rate + state.too_hot + overtaken;
         frames.delivered += counts.delivered;
         // Every frame that is none of the others is on its way, also between two looks at the counters.
         for (reason, n) in [
             ("stale", counts.stale),
             ("stopped", counts.stopped),
             ("over_rate", state.over_rate),
+            ("too_hot", state.too_hot),
             ("overtaken", overtaken),
         ] {
             count(&mut frames.dropped, reason, n);
@@ -167,6 +179,9 @@ impl Figures {
             frames.delivered + frames.dropped.values().sum::<u64>() + frames.failed.values().sum::<u64>();
         frames.in_flight = frames.captured.saturating_sub(gone);
         let sum = |at: usize| state.window.iter().map(|(_, n)| n[at]).sum::<u64>() as f64;
+        // Of a camera that has just come, only as long as it has been there.
+        let there = state.first_delivered.map_or(Duration::ZERO, |first| now.saturating_sub(first));
+        let window = WINDOW.min(there.max(Duration::from_secs(1))).as_secs_f64();
         Seen {
             frames,
             age: Latency(state.age.clone()),
@@ -175,7 +190,7 @@ impl Figures {
             digest: state.digest.clone(),
             size: state.size,
             last_delivered: state.last_delivered,
-            fps: [sum(0), sum(1)].map(|n| n / WINDOW.as_secs_f64().min(now.as_secs_f64().max(1.0))),
+            fps: [sum(0), sum(1)].map(|n| n / window),
         }
     }
 }

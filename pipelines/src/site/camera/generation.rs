@@ -14,10 +14,13 @@ use tapetum_runtime::{Error, Result};
 
 use super::{CameraCore, Lent, Publisher};
 use crate::{
+    RunInfo,
     assemble::{self, Options, Pipeline},
     executor::{self, Outcome, Run},
+    recording::format::{ModelHead, RunHead},
     site::config::CameraSpec,
     source::Source,
+    tune::Machine,
 };
 
 /// How long to wait before the pipeline is run again after it ended by itself, which only a broken invariant can make it do.
@@ -112,6 +115,9 @@ impl Life {
         if let Some(watcher) = &mut *super::lock(&self.camera.watcher) {
             watcher.looks_at(&pipeline.info);
         }
+        if let Some(recorder) = &mut *super::lock(&self.camera.recorder) {
+            recorder.runs(self.run_head(&pipeline.info, options));
+        }
         while !self.give_way.load(Ordering::SeqCst) {
             let outcome = self.run(&pipeline);
             self.camera.figures.end(&outcome.summary);
@@ -125,15 +131,41 @@ impl Life {
         }
     }
 
+    /// What has to be known to run it again.
+    fn run_head(&self, info: &RunInfo, options: &Options) -> RunHead {
+        let file = &self.spec.pipeline;
+        let models = info.stages.iter().filter_map(|stage| {
+            let model = stage.model.as_ref()?;
+            Some(ModelHead {
+                stage: stage.name.clone(),
+                network: model.network.clone(),
+                sha256: model.sha256.clone(),
+                engine: model.engine.clone(),
+                engine_version: model.engine_version.clone(),
+            })
+        });
+        let limits = options.hub.as_ref().map(|hub| hub.limits());
+        RunHead {
+            pipeline: info.pipeline.clone(),
+            path: std::path::absolute(&file.path).unwrap_or_else(|_| file.path.clone()).display().to_string(),
+            digest: info.digest.clone(),
+            models: models.collect(),
+            threads: limits.map_or(1, |limits| limits.threads),
+            batch: limits.map_or(1, |limits| limits.batch),
+            machine: Some(Machine::this()),
+            text: file.text.clone(),
+        }
+    }
+
     fn run(&self, pipeline: &Pipeline<'_>) -> Outcome {
         let camera = &self.camera;
         let lent = Lent::new(
             camera.feed().source.clone(),
             self.give_way.clone(),
-            camera.figures.clone(),
+            camera.clone(),
             self.spec.max_fps,
+            camera.cap.clone(),
         );
-        let max_age = *super::lock(&camera.max_age);
         executor::run(
             pipeline,
             Run {
@@ -143,6 +175,7 @@ impl Life {
                 // Told through the source, so that what is on its way is delivered.
                 stop: &AtomicBool::new(false),
                 watch: &mut |item, counts| {
+                    let max_age = *super::lock(&camera.max_age);
                     camera.figures.delivered(item, counts, camera.clock.now(), max_age);
                 },
             },

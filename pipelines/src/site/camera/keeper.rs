@@ -10,26 +10,26 @@ use tapetum_runtime::{
     clock::{Clock, Tick},
 };
 
-use super::{CameraCore, Feed, Figures, Generation, Watcher, lock};
+use super::{CameraCore, Feed, Figures, Generation, Progress, Watcher, lock};
 use crate::{
     assemble::Options,
+    recording::format::Ended,
     site::{
         config::CameraSpec,
         daemon::Level,
         event::Ids,
         live::Live,
+        machine::Cap,
         message::{CameraNews, Message},
         outlets::Outlets,
-        status::{CameraState, CameraStatus},
+        record::{Held, Media, Recorder},
+        status::{CameraState, CameraStatus, Gaps},
     },
     source::recover::Phase,
 };
 
 /// After its models could not be loaded, how long until that is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// Frames come and none of them gets through for this long: something stands still.
-const STUCK: Duration = Duration::from_secs(20);
 
 /// A camera that is gone for this long ends its events.
 const GONE: Duration = Duration::from_secs(10);
@@ -39,15 +39,36 @@ pub(in crate::site) struct Keeper {
     pub spec: Arc<CameraSpec>,
     core: Arc<CameraCore>,
     options: Options,
-    ids: Arc<Ids>,
+    shared: Shared,
     current: Option<Generation>,
     coming: Option<Generation>,
     /// Why the last one could not be loaded, and when to try again.
     refused: Option<(String, Tick)>,
     /// As last told.
     told: (CameraState, Option<String>, SystemTime),
-    /// Since when frames have come without one getting through.
-    held: Option<Tick>,
+    /// When it came to be in that state.
+    since: Tick,
+    progress: Progress,
+}
+
+/// What the cameras of a site share.
+#[derive(Clone)]
+pub(in crate::site) struct Shared {
+    pub site: Arc<str>,
+    pub clock: Arc<dyn Clock>,
+    pub outlets: Arc<Outlets>,
+    pub ids: Arc<Ids>,
+    pub media: Arc<Media>,
+    pub max_age: Option<Duration>,
+    pub cap: Arc<Cap>,
+}
+
+impl Shared {
+    /// What keeps the events of a camera, if they are to be kept.
+    fn recorder(&self, spec: &CameraSpec, source: &str) -> Option<Recorder> {
+        let (record, events) = spec.record.as_ref().zip(spec.events.as_ref())?;
+        Some(Recorder::new([&self.site, &spec.name, source], record, events.window, self.media.clone()))
+    }
 }
 
 impl Keeper {
@@ -55,29 +76,29 @@ impl Keeper {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(
-        spec: Arc<CameraSpec>,
-        options: Options,
-        clock: Arc<dyn Clock>,
-        outlets: Arc<Outlets>,
-        ids: Arc<Ids>,
-        max_age: Option<Duration>,
-    ) -> Result<Self> {
-        let watcher = spec.events.as_ref().map(|events| Watcher::new(&spec.name, events, ids.clone()));
+    pub fn start(spec: Arc<CameraSpec>, options: Options, shared: Shared) -> Result<Self> {
+        let watcher = |events| Watcher::new(&spec.name, events, shared.ids.clone());
+        let watcher = spec.events.as_ref().map(watcher);
+        let feed = Feed::open(&spec)?;
+        let recorder = shared.recorder(&spec, &feed.state.health().info.name);
         let core = Arc::new(CameraCore {
             name: spec.name.clone(),
             live: Arc::new(Live::default()),
             figures: Arc::new(Figures::default()),
-            feed: Mutex::new(Feed::open(&spec)?),
-            clock,
-            outlets,
+            feed: Mutex::new(feed),
+            held: Arc::new(Held::new(shared.outlets.clone(), shared.clock.clone())),
+            clock: shared.clock.clone(),
+            outlets: shared.outlets.clone(),
             watcher: Mutex::new(watcher),
-            max_age: Mutex::new(max_age),
+            recorder: Mutex::new(recorder),
+            max_age: Mutex::new(shared.max_age),
+            cap: shared.cap.clone(),
             ended: Mutex::default(),
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        Ok(Self { spec, core, options, ids, current: None, coming, refused: None, told, held: None })
+        let (since, progress) = (core.clock.now(), Progress::default());
+        Ok(Self { spec, core, options, shared, current: None, coming, refused: None, told, since, progress })
     }
 
     /// Where it lays its newest frame.
@@ -104,13 +125,26 @@ impl Keeper {
         if let Some(mut old) = self.current.take() {
             old.give_way();
         }
+        let other_feed = feed.is_some();
         if let Some(new) = feed {
             self.replace_feed(new);
         }
+        let source = self.core.feed().state.health().info.name;
         if spec.events != self.spec.events {
             self.end_events();
-            let watcher = |events| Watcher::new(&spec.name, events, self.ids.clone());
+            let watcher = |events| Watcher::new(&spec.name, events, self.shared.ids.clone());
             *lock(&self.core.watcher) = spec.events.as_ref().map(watcher);
+        }
+        {
+            let mut recorder = lock(&self.core.recorder);
+            if spec.record != self.spec.record || spec.events != self.spec.events {
+                if let Some(old) = &mut *recorder {
+                    old.end(Ended::Changed);
+                }
+                *recorder = self.shared.recorder(&spec, &source);
+            } else if let Some(recorder) = recorder.as_mut().filter(|_| other_feed) {
+                recorder.comes_from(&source);
+            }
         }
         next.take_over();
         (self.coming, self.refused) = (None, None);
@@ -125,10 +159,12 @@ impl Keeper {
         let health = old.state.health();
         feed.overtaken = old.overtaken + health.losses.overtaken;
         feed.pictures = old.pictures + health.pictures;
-        feed.past = health.faults;
+        feed.past = health.faults.clone();
         feed.past.reconnects += old.past.reconnects;
         feed.past.stalls += old.past.stalls;
         feed.past.downtime += old.past.downtime;
+        feed.gaps = old.gaps;
+        feed.gaps += Gaps::of(&health);
     }
 
     /// To be called several times a second: takes over what has loaded, tries again what has failed, tells the outputs what
@@ -155,11 +191,13 @@ impl Keeper {
             self.coming = Some(again);
         }
         let said = self.tell();
-        if self.told.0 != CameraState::Streaming && self.told.2.elapsed().is_ok_and(|gone| gone >= GONE) {
+        self.core.held.flush(false);
+        if self.told.0 != CameraState::Streaming && now.saturating_sub(self.since) >= GONE {
             // Without frames nothing would end them.
             self.end_events();
         }
-        self.watch_progress(now);
+        let (last, _) = self.core.figures.progress();
+        self.progress.look(self.told.0 == CameraState::Streaming, last, now);
         said
     }
 
@@ -181,6 +219,9 @@ impl Keeper {
         let online = state == CameraState::Streaming;
         let changed = state != self.told.0;
         let since = if changed { SystemTime::now() } else { self.told.2 };
+        if changed {
+            self.since = self.core.clock.now();
+        }
         self.told = (state, why.clone(), since);
         let name = &self.core.name;
         let said = match &why {
@@ -192,26 +233,45 @@ impl Keeper {
         Some(said)
     }
 
-    fn watch_progress(&mut self, now: Tick) {
-        let recent = self.core.figures.last_delivered().is_some_and(|at| now.saturating_sub(at) < STUCK);
-        let frames_come = self.told.0 == CameraState::Streaming;
-        match (frames_come && !recent, self.held) {
-            (true, None) => self.held = Some(now),
-            (true, Some(_)) => {}
-            (false, _) => self.held = None,
-        }
-    }
-
     /// Why nothing gets through although frames come, if so.
     pub fn stuck(&self) -> Option<String> {
-        let held = self.core.clock.now().saturating_sub(self.held?);
-        (held >= STUCK).then(|| {
-            format!(
-                "camera {}: frames come, and none has got through for {} s",
-                self.core.name,
-                held.as_secs()
-            )
-        })
+        let (last, longest) = self.core.figures.progress();
+        // Where few frames are wanted, few get through.
+        let fps = [self.spec.max_fps, self.core.cap.fps()].into_iter().flatten().reduce(f32::min);
+        let interval = fps.map_or(Duration::ZERO, |fps| Duration::from_secs_f32(1.0 / fps));
+        let held = self.progress.stuck(last, longest, interval, self.core.clock.now())?;
+        let name = &self.core.name;
+        Some(format!("camera {name}: frames come, and none has got through for {} s", held.as_secs()))
+    }
+
+    /// What it was doing when it was looked after last.
+    pub fn told(&self) -> CameraState {
+        self.told.0
+    }
+
+    /// What an output that is new has to know: the camera's state, and its events that go on, as they were told last.
+    pub fn known(&self) -> Vec<Message> {
+        let (state, why, since) = &self.told;
+        let online = *state == CameraState::Streaming;
+        let news = CameraNews { camera: self.core.name.clone(), online, why: why.clone(), since: *since };
+        let mut known = vec![Message::Camera(Arc::new(news))];
+        if let Some(watcher) = &*lock(&self.core.watcher) {
+            known.extend(watcher.going_on().map(|event| Message::Event(Arc::new(event.clone()))));
+        }
+        known
+    }
+
+    /// From the next frame on.
+    pub fn set_max_age(&self, max_age: Option<Duration>) {
+        *lock(&self.core.max_age) = max_age;
+    }
+
+    /// A model that could not be loaded is tried again now, as `options` say.
+    pub fn try_again(&mut self, options: Options) {
+        self.options = options;
+        if let Some((_, when)) = &mut self.refused {
+            *when = Tick::ZERO;
+        }
     }
 
     fn state(&self) -> (CameraState, Option<String>) {
@@ -234,10 +294,11 @@ impl Keeper {
     /// How it fares.
     pub fn status(&self) -> CameraStatus {
         let now = self.core.clock.now();
-        let (health, overtaken, past) = {
+        let (health, overtaken, past, mut gaps) = {
             let feed = self.core.feed();
-            (feed.state.health(), feed.overtaken, feed.past.clone())
+            (feed.state.health(), feed.overtaken, feed.past.clone(), feed.gaps)
         };
+        gaps += Gaps::of(&health);
         let seen = self.core.figures.seen(now, overtaken + health.losses.overtaken);
         let (state, why) = self.state();
         let retry = match health.phase {
@@ -250,6 +311,7 @@ impl Keeper {
         CameraStatus {
             name: self.core.name.clone(),
             source: health.info.name,
+            remarks: health.remarks,
             state,
             why,
             since: self.told.2,
@@ -257,6 +319,7 @@ impl Keeper {
             size: seen.size,
             fps: seen.fps,
             frames: seen.frames,
+            gaps,
             reconnects: health.faults.reconnects + past.reconnects,
             stalls: health.faults.stalls + past.stalls,
             downtime_s: ms(health.faults.downtime + past.downtime),
@@ -281,9 +344,17 @@ impl Keeper {
     }
 
     fn end_events(&self) {
-        if let Some(watcher) = &mut *lock(&self.core.watcher) {
-            let outlets = &self.core.outlets;
-            watcher.end_all(&mut |event| outlets.offer(&Message::Event(Arc::new(event))));
+        self.core.end_events();
+    }
+
+    /// To be said if [`Keeper::stop`] takes too long.
+    pub fn last_words(&self) -> impl FnOnce() + use<> {
+        let core = self.core.clone();
+        move || {
+            core.end_events();
+            // What is still under way makes no new ones.
+            *lock(&core.watcher) = None;
+            core.held.flush(true);
         }
     }
 
@@ -298,6 +369,7 @@ impl Keeper {
         drop(self.coming.take());
         drop(self.current.take());
         self.end_events();
+        self.core.held.flush(true);
         self.tell();
         self.account()
     }

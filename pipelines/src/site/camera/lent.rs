@@ -10,7 +10,8 @@ use std::{
 
 use tapetum_runtime::{Frame, Result};
 
-use super::Figures;
+use super::{CameraCore, lock};
+use crate::site::machine::Cap;
 use crate::source::{Next, Source, SourceInfo, StampFaults, supervised::Supervised};
 
 /// Ends for its borrower when it is to be given back, within a tenth of a second; the source itself goes on.
@@ -18,20 +19,47 @@ pub(crate) struct Lent {
     source: Arc<Mutex<Supervised>>,
     info: SourceInfo,
     back: Arc<AtomicBool>,
-    figures: Arc<Figures>,
+    camera: Arc<CameraCore>,
+    pace: Option<Pace>,
+    machine: Bearable,
+}
+
+/// What the machine can bear.
+struct Bearable {
+    cap: Arc<Cap>,
     pace: Option<Pace>,
 }
 
+impl Bearable {
+    /// Whether it is cool enough for a frame of this time.
+    fn bears(&mut self, pts: Duration) -> bool {
+        let Some(fps) = self.cap.fps() else {
+            self.pace = None;
+            return true;
+        };
+        self.pace.get_or_insert_with(|| Pace::new(fps)).takes(pts)
+    }
+}
+
 impl Lent {
-    /// `back`: set to have it given back. `max_fps`: frames that come faster are left out and counted.
+    /// `back`: set to have it given back. `max_fps`: frames that come faster are left out and counted; so are those that come
+    /// faster than `cap` allows.
     pub fn new(
         source: Arc<Mutex<Supervised>>,
         back: Arc<AtomicBool>,
-        figures: Arc<Figures>,
+        camera: Arc<CameraCore>,
         max_fps: Option<f32>,
+        cap: Arc<Cap>,
     ) -> Self {
         let info = source.lock().unwrap_or_else(PoisonError::into_inner).info().clone();
-        Self { source, info, back, figures, pace: max_fps.map(Pace::new) }
+        Self {
+            source,
+            info,
+            back,
+            camera,
+            pace: max_fps.map(Pace::new),
+            machine: Bearable { cap, pace: None },
+        }
     }
 }
 
@@ -47,17 +75,43 @@ impl Source for Lent {
             if self.back.load(Ordering::SeqCst) {
                 return Ok(Next::End);
             }
-            match source.next(frame)? {
-                Next::Frame if self.pace.as_mut().is_some_and(|pace| !pace.takes(frame.pts)) => {
-                    self.figures.over_rate();
+            let next = source.next(frame)?;
+            let is_frame = matches!(next, Next::Frame);
+            let due = is_frame && self.pace.as_mut().is_none_or(|pace| pace.takes(frame.pts));
+            let taken = due && self.machine.bears(frame.pts);
+            self.record(&mut source, is_frame.then_some(&*frame), taken);
+            if is_frame && !taken {
+                if due {
+                    self.camera.figures.too_hot()
+                } else {
+                    self.camera.figures.over_rate()
                 }
-                next => return Ok(next),
+                continue;
             }
+            return Ok(next);
         }
     }
 
     fn stamps(&self) -> StampFaults {
         self.source.lock().unwrap_or_else(PoisonError::into_inner).stamps()
+    }
+}
+
+impl Lent {
+    /// Tells the camera's recorder what came.
+    fn record(&self, source: &mut Supervised, frame: Option<&Frame>, taken: bool) {
+        let mut recorder = lock(&self.camera.recorder);
+        let mut packets = Vec::new();
+        // Also where nobody wants them (any more): they would pile up.
+        source.packets(&mut |packet| packets.push(packet));
+        let Some(recorder) = &mut *recorder else { return };
+        if recorder.wants_packets() {
+            source.keep_packets();
+        }
+        recorder.packets(packets.into_iter());
+        if let Some(frame) = frame {
+            recorder.given(frame.seq, frame.pts, frame.captured, taken);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  source ──► Lent ──► executor (a generation: one pipeline, loaded) ──► Publisher ──► outputs, live page
+//!              └──packets──► Recorder ◄── frames and events ────────────────┘
 //! ```
 //!
 //! A new configuration makes a new *generation*: it loads beside the one that runs, and takes the source over between two
@@ -11,6 +12,7 @@ mod figures;
 mod generation;
 mod keeper;
 mod lent;
+mod progress;
 mod publisher;
 mod watcher;
 
@@ -21,7 +23,15 @@ use std::{
 
 use tapetum_runtime::{Result, clock::Clock};
 
-use super::{config::CameraSpec, live::Live, outlets::Outlets};
+use super::{
+    config::CameraSpec,
+    live::Live,
+    machine::Cap,
+    outlets::Outlets,
+    record::{Held, Recorder},
+    status::Gaps,
+};
+use crate::recording::format::Ended;
 use crate::source::{
     live::Stop,
     open_live,
@@ -31,8 +41,9 @@ use crate::source::{
 
 use figures::Figures;
 pub(super) use generation::Generation;
-pub(super) use keeper::Keeper;
+pub(super) use keeper::{Keeper, Shared};
 use lent::Lent;
+use progress::Progress;
 use publisher::Publisher;
 use watcher::Watcher;
 
@@ -46,7 +57,13 @@ pub(super) struct CameraCore {
     outlets: Arc<Outlets>,
     /// What happens on it, if events were asked for.
     watcher: Mutex<Option<Watcher>>,
+    /// Events on their way to the outputs.
+    held: Arc<Held>,
+    /// What is kept of them, if that was asked for. Taken after `watcher` where both are.
+    recorder: Mutex<Option<Recorder>>,
     max_age: Mutex<Option<Duration>>,
+    /// What the machine can bear at present.
+    cap: Arc<Cap>,
     /// Why its pipeline ended by itself, if it did.
     ended: Mutex<Option<String>>,
 }
@@ -62,6 +79,8 @@ struct Feed {
     pictures: u64,
     /// Times that earlier sources were opened again, and stalled, and how long they gave nothing.
     past: SourceFaults,
+    /// What earlier sources lost.
+    gaps: Gaps,
 }
 
 impl Feed {
@@ -70,7 +89,8 @@ impl Feed {
         let source = open_live(&spec.source, &spec.live, stop.clone())?;
         let state = source.state();
         let source = Arc::new(Mutex::new(source));
-        Ok(Self { source, state, stop, overtaken: 0, pictures: 0, past: SourceFaults::default() })
+        let (past, gaps) = (SourceFaults::default(), Gaps::default());
+        Ok(Self { source, state, stop, overtaken: 0, pictures: 0, past, gaps })
     }
 }
 
@@ -83,6 +103,16 @@ impl Drop for Feed {
 impl CameraCore {
     fn feed(&self) -> MutexGuard<'_, Feed> {
         lock(&self.feed)
+    }
+
+    /// Ends the events that go on.
+    fn end_events(&self) {
+        if let Some(watcher) = &mut *lock(&self.watcher) {
+            watcher.end_all(&mut |event| self.held.take(event));
+        }
+        if let Some(recorder) = &mut *lock(&self.recorder) {
+            recorder.end(Ended::Stopped);
+        }
     }
 
     /// Its pipeline ended by itself.

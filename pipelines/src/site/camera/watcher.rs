@@ -1,12 +1,17 @@
 //! What happens on a camera, seen by the findings of one stage of its pipeline.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use crate::{
     Item, RunInfo,
     site::{
         event::{EventMachine, EventSpec, Ids, Look, Seen},
         message::Event,
+        record::tape::Span,
     },
 };
 
@@ -30,8 +35,8 @@ impl Watcher {
         self.machine.set_digest(&run.digest);
     }
 
-    /// Looks at a frame.
-    pub fn see(&mut self, item: &Item, run: &RunInfo, tell: &mut dyn FnMut(Event)) {
+    /// Looks at a frame; what there is to tell waits for [`Watcher::hand_over`].
+    pub fn see(&mut self, item: &Item, run: &RunInfo) {
         let makes_events = |kind: &str| matches!(kind, "detect" | "classify");
         let stage = match &self.stage {
             Some(name) => run.stages.iter().position(|stage| stage.name == *name),
@@ -50,7 +55,25 @@ impl Watcher {
             Some(finding) => self.machine.frame(&look, Seen::all(finding, labels, size), &mut self.told),
             None => self.machine.frame(&look, [], &mut self.told),
         }
-        self.hand_over(tell);
+    }
+
+    /// Events that go on after the latest frame.
+    pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        self.machine.spans()
+    }
+
+    /// Events whose best picture is frame `seq`.
+    pub fn best_on(&self, seq: u64) -> impl Iterator<Item = &str> {
+        self.machine.best_on(seq).map(|event| event.id.as_str())
+    }
+
+    /// Event `id` is shown by the recording at `place`.
+    pub fn recorded(&mut self, id: &str, place: &Path) {
+        let place = || Some(PathBuf::from(place));
+        self.machine.keep(id, None, place());
+        for event in self.told.iter_mut().filter(|event| event.id == id) {
+            event.recording = place();
+        }
     }
 
     /// Ends what goes on.
@@ -59,11 +82,17 @@ impl Watcher {
         self.hand_over(tell);
     }
 
-    fn hand_over(&mut self, tell: &mut dyn FnMut(Event)) {
+    /// Gives away what there is to tell.
+    pub fn hand_over(&mut self, tell: &mut dyn FnMut(Event)) {
         for event in self.told.drain(..) {
             self.events += u64::from(event.revision == 0);
             tell(event);
         }
+    }
+
+    /// Events that go on, as they are told.
+    pub fn going_on(&self) -> impl Iterator<Item = &Event> {
+        self.machine.open()
     }
 
     /// Events that go on, and events since the start.

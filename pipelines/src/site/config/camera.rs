@@ -6,11 +6,14 @@ use tapetum_runtime::settings::{Reader, Table, hint};
 
 use crate::{
     config::{PipelineFile, StageSpec},
-    site::event::EventSpec,
+    site::{event::EventSpec, record::RecordSpec},
     source::supervised::LiveOptions,
 };
 
-use super::source;
+use super::{
+    named::{Looks, looks, of_pipeline},
+    source,
+};
 
 /// One camera, checked as far as it can be without it.
 #[derive(Clone)]
@@ -23,10 +26,28 @@ pub struct CameraSpec {
     pub live: LiveOptions,
     /// What is done with its frames.
     pub pipeline: Arc<PipelineFile>,
+    /// The models and contracts that it names, as they were when it was read.
+    pub models: Looks,
     /// Most frames per second that are looked at.
     pub max_fps: Option<f32>,
     /// What makes an event.
     pub events: Option<EventSpec>,
+    /// What is kept of them.
+    pub record: Option<RecordSpec>,
+}
+
+impl CameraSpec {
+    /// Whether nothing is to be done for a camera of which `new` is said now.
+    pub(in crate::site) fn same(&self, new: &Self) -> bool {
+        self.source == new.source
+            && self.live == new.live
+            && self.max_fps == new.max_fps
+            && self.events == new.events
+            && self.record == new.record
+            && self.pipeline.path == new.pipeline.path
+            && self.pipeline.text == new.pipeline.text
+            && self.models == new.models
+    }
 }
 
 /// Keys of `[camera.NAME]`.
@@ -40,12 +61,16 @@ const KEYS: &[&str] = &[
     "pipeline",
     "max_fps",
     "events",
+    "record",
 ];
 
 /// Reads every camera; `folder` is what paths are relative to.
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<CameraSpec> {
     let mut cameras = Vec::new();
-    for (name, table) in reader.tables(root, "camera", KEYS) {
+    let mut tables = reader.tables(root, "camera", KEYS);
+    // By name they come; in the order of the file they are shown.
+    tables.sort_by_key(|(_, table)| table.place(""));
+    for (name, table) in tables {
         let named = name.len() <= 64
             && name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
@@ -58,7 +83,10 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
         let source = reader.required(&table, "source", |r, t, key| r.string(t, key));
         let live = source::read(reader, &table, folder);
         let pipeline = reader.required(&table, "pipeline", |r, t, key| r.string(t, key));
-        let pipeline = pipeline.and_then(|file| pipeline_of(reader, &table, &folder.join(file)));
+        let pipeline = pipeline.map(|file| folder.join(file));
+        // Before they are read: who replaces one meanwhile is seen.
+        let models = pipeline.iter().flat_map(|file| looks(of_pipeline(file))).collect();
+        let pipeline = pipeline.and_then(|file| pipeline_of(reader, &table, &file));
         let max_fps = reader.number(&table, "max_fps");
         if max_fps.is_some_and(|fps| !(0.01..=1000.0).contains(&fps)) {
             reader.note(table.place("max_fps"), "max_fps must be from 0.01 to 1000");
@@ -68,8 +96,13 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
         if let (Some(events), Some(pipeline)) = (&events, &pipeline) {
             fits(reader, &table, events, pipeline);
         }
+        let record = reader.table(&table, "record", RecordSpec::KEYS);
+        let record = record.and_then(|record| RecordSpec::read(reader, &record));
+        if table.has("record") && !table.has("events") {
+            reader.note(table.place("record"), "record goes with events: what is kept are events");
+        }
         if let (Some(source), Some(pipeline), true) = (source, pipeline, named) {
-            cameras.push(CameraSpec { name, source, live, pipeline, max_fps, events });
+            cameras.push(CameraSpec { name, source, live, pipeline, models, max_fps, events, record });
         }
     }
     cameras

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tapetum_device::Board;
 use tapetum_runtime::{Error, Result, settings::Reader};
 
 use super::{CameraSpec, SiteLimits, camera};
@@ -11,6 +12,7 @@ use crate::{
     site::{
         http::HttpSpec,
         output::{self, OutputSpec},
+        record::MediaSpec,
     },
 };
 
@@ -25,6 +27,10 @@ pub struct SiteFile {
     pub sha256: String,
     /// Where what must survive a restart is kept.
     pub state: PathBuf,
+    /// The board's profile, if the file asks for one; else it is told from the machine.
+    pub board: Option<Board>,
+    /// Where in the file name, state folder, board and media are said, as `FILE:LINE:COLUMN`.
+    pub(in crate::site) places: [String; 4],
     /// What the cameras share.
     pub limits: SiteLimits,
     /// In the order of the file.
@@ -33,6 +39,8 @@ pub struct SiteFile {
     pub outputs: Vec<OutputSpec>,
     /// Health, metrics and the page.
     pub http: HttpSpec,
+    /// Where snapshots and recordings are kept.
+    pub media: MediaSpec,
 }
 
 impl SiteFile {
@@ -60,19 +68,36 @@ impl SiteFile {
     pub fn parse(text: &str, path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
         let mut reader = Reader::new(text, &shown);
-        let root = reader.parse(&["site", "limits", "camera", "output", "http"]);
+        let root = reader.parse(&["site", "limits", "camera", "output", "http", "media"]);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state"]));
-        let (mut name, mut state) = (None, None);
+        let head = reader.required(&root, "site", |r, t, key| r.table(t, key, &["name", "state", "board"]));
+        let (mut name, mut state, mut board) = (None, None, None);
+        let media_place = reader.told(root.place("media"));
+        let mut places = [shown.clone(), shown.clone(), shown.clone(), media_place.clone()];
         if let Some(head) = &head {
+            let of_head = |key| reader.told(head.place(key));
+            places = [of_head("name"), of_head("state"), of_head("board"), media_place];
             name = reader.required(head, "name", |r, t, key| r.string(t, key));
             state = reader.string(head, "state");
+            board = reader.string(head, "board").and_then(|name| match Board::by_name(&name) {
+                Ok(board) => Some(board),
+                Err(e) => {
+                    reader.note(head.place("board"), e.to_string());
+                    None
+                }
+            });
         }
         let limits = SiteLimits::read(&mut reader, &root);
         let cameras = camera::read(&mut reader, &root, folder);
         let outputs = output::read(&mut reader, &root);
+        let outputs = outputs.into_iter().map(|output| output.below(folder)).collect();
         let http = match reader.table(&root, "http", HttpSpec::KEYS) {
             Some(table) => HttpSpec::read(&mut reader, &table).map(|spec| spec.below(folder)),
+            None => None,
+        };
+        let state = state.map_or_else(default_state, |state| folder.join(state));
+        let media = match reader.table(&root, "media", MediaSpec::KEYS) {
+            Some(table) => MediaSpec::read(&mut reader, &table, &state),
             None => None,
         };
         reader.finish()?;
@@ -80,7 +105,10 @@ impl SiteFile {
             name: name.unwrap_or_default(),
             path: path.to_owned(),
             sha256: hex(&Sha256::digest(text)),
-            state: state.map_or_else(default_state, |state| folder.join(state)),
+            media: media.unwrap_or_else(|| MediaSpec::below(&state)),
+            state,
+            board,
+            places,
             limits,
             cameras,
             outputs,

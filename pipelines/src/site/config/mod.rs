@@ -4,6 +4,7 @@
 mod camera;
 mod file;
 mod limits;
+pub(in crate::site) mod named;
 mod source;
 
 pub use camera::CameraSpec;

@@ -5,29 +5,35 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tapetum_runtime::{
-    Error, Result,
+    Result,
     clock::{Clock, Monotonic, Tick},
 };
 
-use super::{Level, Tell, watch::Watch};
+use super::{Level, Tell, lock::StateLock, reload::Turn, watch::Watch};
 use crate::{
     assemble::Options,
     cpu,
     flow::Policy,
     hub::Hub,
     site::{
-        camera::Keeper,
-        config::{CameraSpec, SiteFile},
-        event::Ids,
-        http::{EventQuery, Page, Site},
+        camera::{Keeper, Shared},
+        config::{
+            CameraSpec, SiteFile,
+            named::{self, Looks},
+        },
+        event::{EventPage, EventQuery, Ids},
+        http::{Serving, Site},
         live::Live,
+        machine::Machine,
         message::Event,
         outlets::Outlets,
+        record::Media,
         status::{ConfigStatus, SiteStatus},
     },
 };
@@ -35,24 +41,39 @@ use crate::{
 /// How often the configuration's files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// The cameras were not looked after for this long: something stands still.
+const STUCK: Duration = Duration::from_secs(20);
+
 pub(super) struct Inner {
-    this: Weak<Self>,
+    pub this: Weak<Self>,
     pub stop: AtomicBool,
     pub outlets: Arc<Outlets>,
+    pub media: Arc<Media>,
     /// In force.
     pub file: Mutex<SiteFile>,
     pub cameras: Mutex<Vec<Keeper>>,
     pub config: Mutex<ConfigStatus>,
     pub clock: Arc<dyn Clock>,
     /// One configuration is taken in at a time.
-    pub taking_in: AtomicBool,
-    /// Another was asked for meanwhile: it is next.
-    pub again: AtomicBool,
-    hub: Arc<Hub>,
+    pub turn: Mutex<Turn>,
+    /// Held while a configuration comes into force.
+    pub switching: Mutex<()>,
+    /// The models that cameras share.
+    pub hub: Mutex<Arc<Hub>>,
+    /// The board and how hot it is.
+    pub machine: Machine,
+    /// The HTTP side, and the files that it has read, as they were.
+    pub serving: Mutex<Option<(Serving, Looks)>>,
+    /// When the cameras were last looked after.
+    ticked: Mutex<Tick>,
+    /// Nobody else has the state folder.
+    _state: StateLock,
     ids: Arc<Ids>,
     cache: Option<PathBuf>,
     started: SystemTime,
     watch: Mutex<(Tick, Watch)>,
+    /// Why no media are written, as last told.
+    media_told: Mutex<Option<String>>,
     tell: Tell,
 }
 
@@ -62,64 +83,82 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Inner {
-    pub fn start(file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
+    /// `root` is where the machine's files lie: `/`, but for tests.
+    pub fn start(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Arc<Self>> {
         let clock: Arc<dyn Clock> = Arc::new(Monotonic::start());
+        let state = StateLock::take(&file.state)?;
+        let media = Arc::new(Media::start(&file.media)?);
         let outlets = Arc::new(Outlets::open(&file)?);
-        let hub = Hub::new(file.limits.of_models(file.cameras.len()), clock.clone());
+        let machine = Machine::new(root, file.board.clone(), file.limits.hot_fps);
+        tell(Level::Info, &machine.words());
+        let hub = Hub::new(file.limits.of_models(file.cameras.len(), machine.threads()), clock.clone());
         let config = ConfigStatus {
             path: file.path.display().to_string(),
             sha256: file.sha256.clone(),
             loaded: SystemTime::now(),
             last_reload: None,
             reload_error: None,
+            reload_did: Vec::new(),
+            reloading: false,
         };
-        let watch = Watch::new(&file);
+        let watch = Watch::new(named::files(&file.path));
         let ids = Arc::new(Ids::new()?);
         let inner = Arc::new_cyclic(|this| Self {
             this: this.clone(),
             stop: AtomicBool::new(false),
             outlets,
+            media,
             cameras: Mutex::default(),
             config: Mutex::new(config),
             clock,
-            taking_in: AtomicBool::new(false),
-            again: AtomicBool::new(false),
-            hub,
+            turn: Mutex::default(),
+            switching: Mutex::default(),
+            hub: Mutex::new(hub),
+            machine,
+            serving: Mutex::default(),
+            ticked: Mutex::default(),
+            _state: state,
             ids: ids.clone(),
             cache,
             started: SystemTime::now(),
             watch: Mutex::new((Tick::ZERO, watch)),
+            media_told: Mutex::default(),
             tell,
             file: Mutex::new(file.clone()),
         });
         for spec in &file.cameras {
-            let keeper = inner.keeper(spec)?;
+            let keeper = inner.keeper(spec, inner.options(), file.limits.max_age)?;
             lock(&inner.cameras).push(keeper);
         }
         Ok(inner)
     }
 
     /// A camera from its start.
-    pub fn keeper(&self, spec: &CameraSpec) -> Result<Keeper> {
-        let max_age = lock(&self.file).limits.max_age;
-        let spec = Arc::new(spec.clone());
-        Keeper::start(
-            spec,
-            self.options(),
-            self.clock.clone(),
-            self.outlets.clone(),
-            self.ids.clone(),
+    pub fn keeper(&self, spec: &CameraSpec, options: Options, max_age: Option<Duration>) -> Result<Keeper> {
+        let shared = Shared {
+            site: lock(&self.file).name.as_str().into(),
+            clock: self.clock.clone(),
+            outlets: self.outlets.clone(),
+            ids: self.ids.clone(),
+            media: self.media.clone(),
             max_age,
-        )
+            cap: self.machine.cap(),
+        };
+        Keeper::start(Arc::new(spec.clone()), options, shared)
     }
 
     /// How the cameras' pipelines are loaded: on shared models, one frame at a time each, the newest first.
     pub fn options(&self) -> Options {
+        self.options_on(&lock(&self.hub))
+    }
+
+    pub fn options_on(&self, hub: &Arc<Hub>) -> Options {
         Options {
-            hub: Some(self.hub.clone()),
+            hub: Some(hub.clone()),
             workers: Some(1),
             queue: Some(Policy::Latest),
             cache: self.cache.clone(),
+            usual: self.machine.engines(),
             ..Options::default()
         }
     }
@@ -135,7 +174,11 @@ impl Inner {
                 self.tell(level, &what);
             }
         }
+        self.tell_media();
         let now = self.clock.now();
+        if let Some((level, what)) = self.machine.tick(now) {
+            self.tell(level, &what);
+        }
         let changed = {
             let mut watch = lock(&self.watch);
             let due = now.saturating_sub(watch.0) >= LOOK;
@@ -146,9 +189,23 @@ impl Inner {
         };
         if changed {
             self.tell(Level::Info, "a file of the configuration has changed; it is taken in");
-            // What is wrong is in the status, and was told.
-            self.reload().ok();
+            self.reload_later();
         }
+        *lock(&self.ticked) = self.clock.now();
+    }
+
+    /// Tells when the media folder begins to fail, and when it is well again.
+    fn tell_media(&self) {
+        let why = self.media.status().why;
+        let mut told = lock(&self.media_told);
+        if *told == why {
+            return;
+        }
+        match &why {
+            Some(why) => self.tell(Level::Warning, &format!("no snapshots and recordings: {why}")),
+            None => self.tell(Level::Info, "snapshots and recordings are written again"),
+        }
+        *told = why;
     }
 
     /// What is watched from now on.
@@ -156,22 +213,40 @@ impl Inner {
         lock(&self.watch).1 = watch;
     }
 
-    /// Stops all cameras at once.
-    pub fn stop_cameras(&self) {
+    /// Stops all cameras at once, in `within` at the latest: of a camera that still waits for a model then, events are ended, and
+    /// what it has under way is lost.
+    pub fn stop_cameras(&self, within: Duration) {
+        let until = Instant::now() + within;
         let cameras = std::mem::take(&mut *lock(&self.cameras));
         cameras.iter().for_each(Keeper::begin_stop);
+        let (say, said) = mpsc::sync_channel(cameras.len());
+        let mut left = Vec::new();
         // Each waits for what it has on its way: side by side, that is the longest of these waits and not their sum.
-        std::thread::scope(|scope| {
-            for camera in cameras {
-                scope.spawn(move || self.tell(Level::Info, &camera.stop()));
-            }
-        });
+        for (at, camera) in cameras.into_iter().enumerate() {
+            left.push(Some(camera.last_words()));
+            let say = say.clone();
+            let stop = move || {
+                say.send((at, camera.stop())).ok();
+            };
+            // Without a thread it was stopped when that was dropped.
+            std::thread::Builder::new().name("stop".into()).spawn(stop).ok();
+        }
+        drop(say);
+        while let Ok((at, account)) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.tell(Level::Info, &account);
+            left[at] = None;
+        }
+        left.into_iter().flatten().for_each(|last_words| last_words());
     }
 }
 
 impl Site for Inner {
     fn stuck(&self) -> Vec<String> {
-        lock(&self.cameras).iter().filter_map(Keeper::stuck).collect()
+        let ticked = *lock(&self.ticked);
+        let since = self.clock.now().saturating_sub(ticked);
+        let late = (since >= STUCK)
+            .then(|| format!("the cameras have not been looked after for {} s", since.as_secs()));
+        late.into_iter().chain(lock(&self.cameras).iter().filter_map(Keeper::stuck)).collect()
     }
 
     fn status(&self) -> SiteStatus {
@@ -187,6 +262,8 @@ impl Site for Inner {
                 .filter(|o| !o.up)
                 .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
         );
+        let media = self.media.status();
+        not_ready.extend(media.why.iter().map(|why| format!("media: {why}")));
         not_ready.extend(self.outlets.trouble());
         if lock(&self.file).cameras.is_empty() {
             not_ready.push("the configuration names no camera".to_owned());
@@ -201,10 +278,11 @@ impl Site for Inner {
             uptime_s: self.clock.now().as_secs_f64(),
             not_ready,
             cameras,
-            models: self.hub.status(),
+            models: lock(&self.hub).clone().status(),
             outputs,
+            media: Some(media),
             config: lock(&self.config).clone(),
-            board: None,
+            board: self.machine.status(),
             rss_bytes: resident(),
             cpu_s: cpu::process().as_secs_f64(),
         }
@@ -214,7 +292,7 @@ impl Site for Inner {
         lock(&self.cameras).iter().find(|c| c.spec.name == camera).map(Keeper::live)
     }
 
-    fn events(&self, query: &EventQuery) -> Result<Page<Event>> {
+    fn events(&self, query: &EventQuery) -> Result<EventPage> {
         self.outlets.events(query)
     }
 
@@ -223,30 +301,11 @@ impl Site for Inner {
     }
 
     fn media(&self) -> Option<&Path> {
-        None
+        Some(self.media.dir())
     }
 
     fn reload(&self) -> Result<()> {
-        let Some(this) = self.this.upgrade() else { return Ok(()) };
-        if self.taking_in.swap(true, Ordering::SeqCst) {
-            return Err(Error::config(
-                "another configuration is being taken in; try again when it is in force",
-            ));
-        }
-        let path = lock(&self.file).path.clone();
-        lock(&self.config).last_reload = Some(SystemTime::now());
-        let spawned = SiteFile::read(&path).and_then(|file| {
-            let thread = std::thread::Builder::new().name("reload".into());
-            // As the files are now, not when it is in force: what changes in between is the next one.
-            let watch = Watch::new(&file);
-            let spawned = thread.spawn(move || this.take_in(file, watch));
-            spawned.map_err(|e| Error::internal(format!("no thread to take it in: {e}")).caused_by(e))
-        });
-        spawned.map(|_| ()).inspect_err(|e| {
-            lock(&self.config).reload_error = Some(e.to_string());
-            self.taking_in.store(false, Ordering::SeqCst);
-            self.tell(Level::Warning, &format!("the new configuration is not taken in:\n{e}"));
-        })
+        self.reload_now()
     }
 }
 

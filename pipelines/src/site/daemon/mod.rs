@@ -4,15 +4,21 @@
 //! |---|---|
 //! | [`Daemon`] | starts everything, and stops it within two seconds |
 //! | `inner` | what its threads share; answers for health, metrics and the page |
-//! | `reload` | builds a new configuration beside the one in force, then switches, or rolls back |
+//! | `reload` | takes in a new configuration, one after the other |
+//! | `build` | builds it beside the one in force, then switches, or rolls back |
+//! | [`Health`] | how it fares, for who asks often |
+//! | `lock` | one daemon to a state folder |
 //! | `watch` | sees that a file of the configuration has changed |
 
+mod build;
+mod health;
 mod inner;
+mod lock;
 mod reload;
 mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -21,10 +27,11 @@ use std::{
 use tapetum_runtime::{Error, Result};
 
 use super::{
-    config::SiteFile,
-    http::{self, Serving},
+    config::{SiteFile, named::looks},
+    http,
 };
-use inner::Inner;
+pub use health::Health;
+use inner::{Inner, lock};
 
 /// How grave what is told is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,9 @@ pub type Tell = Arc<dyn Fn(Level, &str) + Send + Sync>;
 /// How often cameras are looked after.
 const TICK: Duration = Duration::from_millis(100);
 
+/// For the cameras to deliver what is on its way, when the daemon ends.
+const CAMERAS: Duration = Duration::from_millis(600);
+
 /// For the outputs to bring to disk what they have, when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(1000);
 
@@ -48,20 +58,28 @@ const FAREWELL: Duration = Duration::from_millis(1000);
 pub struct Daemon {
     inner: Arc<Inner>,
     keeper: Option<JoinHandle<()>>,
-    serving: Option<Serving>,
 }
 
 impl Daemon {
-    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera, a
-    /// broker or a model that is not there does not keep it from starting. `cache`: where models and engines are kept; the
+    /// Starts the site: opens the outputs, binds the HTTP side, and begins to open cameras and load models. A camera or
+    /// a broker that is not there does not keep it from starting. `cache`: where models and engines are kept; the
     /// usual place if `None`.
     ///
     /// # Errors
-    /// An address that cannot be bound, a state folder that cannot be written, no threads.
+    /// An address that cannot be bound, a state folder that cannot be made or that another daemon has, no threads.
     pub fn start(file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
+        Self::start_below(Path::new("/"), file, cache, tell)
+    }
+
+    /// As [`Daemon::start`], on a machine whose sensors and device tree lie below `root`: for tests.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_below(root: &Path, file: SiteFile, cache: Option<PathBuf>, tell: Tell) -> Result<Self> {
         let http = file.http.clone();
-        let inner = Inner::start(file, cache, tell)?;
-        let serving = http::serve(&http, inner.clone())?;
+        let inner = Inner::start(root, file, cache, tell)?;
+        let files = looks(http.files());
+        *lock(&inner.serving) = Some((http::serve(&http, inner.clone())?, files));
         let theirs = inner.clone();
         let keeper = std::thread::Builder::new()
             .name("keeper".into())
@@ -72,7 +90,7 @@ impl Daemon {
                 }
             })
             .map_err(|e| Error::internal(format!("no thread to keep the cameras: {e}")).caused_by(e))?;
-        Ok(Self { inner, keeper: Some(keeper), serving: Some(serving) })
+        Ok(Self { inner, keeper: Some(keeper) })
     }
 
     /// For health checks; see [`http::Site`].
@@ -81,8 +99,18 @@ impl Daemon {
     }
 
     /// Where the HTTP side listens.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
-        self.serving.as_ref().map_or(&[], Serving::addresses)
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        lock(&self.inner.serving).as_ref().map_or_else(Vec::new, |(serving, _)| serving.addresses().to_vec())
+    }
+
+    /// How it fares.
+    pub fn health(&self) -> Health {
+        Health::of(&self.inner)
+    }
+
+    /// Takes in the configuration anew, in the background; [`Health::reloading`] until that is over.
+    pub fn reload(&self) {
+        self.inner.reload_later();
     }
 
     /// Ends everything: frames on their way are delivered, events that go on are ended, everything that was acknowledged is
@@ -98,9 +126,18 @@ impl Daemon {
         if let Some(keeper) = self.keeper.take() {
             keeper.join().ok();
         }
-        self.inner.stop_cameras();
-        self.inner.outlets.stop(Instant::now() + FAREWELL);
-        drop(self.serving.take());
+        let switching = lock(&self.inner.switching);
+        self.inner.stop_cameras(CAMERAS);
+        drop(switching);
+        // Taken out first: who still asks for something needs the lock.
+        let serving = lock(&self.inner.serving).take();
+        // Side by side, so that none waits for another's disk.
+        let until = Instant::now() + FAREWELL;
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(serving));
+            scope.spawn(|| self.inner.media.stop(until.saturating_duration_since(Instant::now())));
+            self.inner.outlets.stop(until);
+        });
     }
 }
 

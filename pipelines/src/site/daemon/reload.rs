@@ -1,9 +1,8 @@
-//! Taking in a new configuration: what has changed is loaded beside what runs; when all of it is sound, cameras switch between
-//! two frames; if any of it is not, nothing has happened.
+//! Taking in a new configuration: one at a time, and the last that was asked for is taken in for certain.
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use tapetum_runtime::{Error, Result};
@@ -11,135 +10,117 @@ use tapetum_runtime::{Error, Result};
 use super::{
     Level,
     inner::{Inner, lock},
-    watch::{Watch, fingerprint},
+    watch::Watch,
 };
-use crate::site::{
-    camera::{Generation, Keeper},
-    config::{CameraSpec, SiteFile},
-    http::Site,
-};
+use crate::site::config::{SiteFile, named};
 
-/// How often a camera that is new is asked whether it has loaded.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// A configuration that is loaded and waits to come into force.
+/// Whose turn it is.
 #[derive(Default)]
-struct Built {
-    changed: Vec<Generation>,
-    added: Vec<Keeper>,
+pub(super) struct Turn {
+    /// One is being taken in.
+    busy: bool,
+    /// Another was asked for meanwhile: it is next.
+    again: bool,
 }
+
+/// The turn of one configuration; over when it is dropped, however that comes.
+struct Busy(Arc<Inner>);
 
 impl Inner {
-    /// Takes `new` in; returns when it is in force.
-    pub(super) fn take_in(self: &Arc<Self>, new: SiteFile, watch: Watch) {
-        let outcome = self.build(&new).map(|built| self.switch(new, watch, built));
+    /// Reads the configuration and takes it in, in the background.
+    pub fn reload_later(&self) {
+        let Some(busy) = self.begin() else { return };
+        let inner = busy.0.clone();
+        let thread = std::thread::Builder::new().name("reload".into());
+        let spawned = thread.spawn(move || {
+            // What is wrong is in the status, and was told.
+            if let Ok(file) = busy.0.read_new() {
+                busy.0.take_in(file);
+            }
+        });
+        if let Err(e) = spawned {
+            inner.refused(&Error::internal(format!("no thread to take it in: {e}")));
+        }
+    }
+
+    /// As [`Inner::reload_later`], but what is wrong with the files is told here and now. One that has to wait for its turn is read
+    /// when that comes.
+    pub fn reload_now(&self) -> Result<()> {
+        let Some(busy) = self.begin() else { return Ok(()) };
+        let file = busy.0.read_new()?;
+        let inner = busy.0.clone();
+        let thread = std::thread::Builder::new().name("reload".into());
+        let spawned = thread.spawn(move || busy.0.take_in(file));
+        spawned.map(drop).map_err(|e| {
+            let e = Error::internal(format!("no thread to take it in: {e}"));
+            inner.refused(&e);
+            e
+        })
+    }
+
+    /// None: another is being taken in, and this one is next.
+    fn begin(&self) -> Option<Busy> {
+        let this = self.this.upgrade().filter(|this| !this.stop.load(Ordering::SeqCst))?;
+        let mut turn = lock(&self.turn);
+        if turn.busy {
+            turn.again = true;
+            return None;
+        }
+        turn.busy = true;
         let mut config = lock(&self.config);
-        match outcome {
-            Ok(what) => {
-                config.reload_error = None;
-                drop(config);
-                self.tell(Level::Info, &format!("the new configuration is in force: {what}"));
-            }
-            Err(e) => {
-                config.reload_error = Some(e.to_string());
-                drop(config);
-                self.tell(Level::Warning, &format!("the new configuration is not taken in: {e}"));
-            }
-        }
-        self.taking_in.store(false, Ordering::SeqCst);
-        if self.again.swap(false, Ordering::SeqCst) {
-            // What is wrong with it is in the status, and was told.
-            self.reload().ok();
-        }
+        (config.reloading, config.last_reload) = (true, Some(SystemTime::now()));
+        Some(Busy(this))
     }
 
-    /// Loads what is new beside what runs.
-    fn build(self: &Arc<Self>, new: &SiteFile) -> Result<Built> {
-        let fixed = {
-            let old = lock(&self.file);
-            [
-                ("[site]", old.name != new.name || old.state != new.state),
-                ("[limits]", old.limits != new.limits),
-                ("[output]", old.outputs != new.outputs),
-                ("[http]", old.http != new.http),
-            ]
-        };
-        if let Some((table, _)) = fixed.iter().find(|(_, differs)| *differs) {
-            let what = format!(
-                "{table} has changed, which takes a restart; cameras alone are taken in while it runs"
-            );
-            return Err(Error::config(what));
-        }
-        let mut built = Built::default();
-        for spec in &new.cameras {
-            let cameras = lock(&self.cameras);
-            match cameras.iter().find(|camera| camera.spec.name == spec.name) {
-                Some(camera) if same(&camera.spec, spec) => {}
-                Some(camera) => built.changed.push(camera.prepare(Arc::new(spec.clone()), self.options())?),
-                None => {
-                    drop(cameras);
-                    built.added.push(self.keeper(spec)?);
-                }
-            }
-        }
-        for generation in &built.changed {
-            generation.loaded().map_err(|e| e.at(format!("camera {}", generation.spec.name)))?;
-        }
-        for camera in &mut built.added {
-            loop {
-                if self.stop.load(Ordering::SeqCst) {
-                    return Err(Error::internal("the daemon is ending"));
-                }
-                camera.tick();
-                match camera.settled() {
-                    None => std::thread::sleep(GLANCE),
-                    Some(Ok(())) => break,
-                    Some(Err(why)) => return Err(Error::config(why)),
-                }
-            }
-        }
-        Ok(built)
+    fn read_new(&self) -> Result<SiteFile> {
+        let path = lock(&self.file).path.clone();
+        // As the files are now, not when they are in force: what changes in between is the next one. Those of a configuration
+        // that is refused are watched, too: it may be one of them that gets mended.
+        self.watch(Watch::new(named::files(&path)));
+        SiteFile::read(&path).inspect_err(|e| self.refused(e))
     }
 
-    fn switch(self: &Arc<Self>, new: SiteFile, watch: Watch, built: Built) -> String {
-        let mut gone = Vec::new();
-        let (changed, added) = (built.changed.len(), built.added.len());
-        {
-            let mut cameras = lock(&self.cameras);
-            for generation in built.changed {
-                if let Some(camera) = cameras.iter_mut().find(|c| c.spec.name == generation.spec.name)
-                    && let Err(e) = camera.switch(generation, self.options())
+    fn take_in(self: &Arc<Self>, new: SiteFile) {
+        let from = Instant::now();
+        let sha256 = new.sha256.clone();
+        match self.change(new) {
+            Ok(did) => {
+                let what = if did.is_empty() { "nothing in it is new".to_owned() } else { did.join(", ") };
                 {
-                    self.tell(Level::Warning, &format!("camera {} stays as it was: {e}", camera.spec.name));
+                    let mut config = lock(&self.config);
+                    (config.sha256, config.loaded) = (sha256, SystemTime::now());
+                    (config.reload_error, config.reload_did) = (None, did);
                 }
+                let took = from.elapsed().as_secs_f32();
+                self.tell(
+                    Level::Info,
+                    &format!("the new configuration is in force after {took:.1} s: {what}"),
+                );
             }
-            let mut old = std::mem::take(&mut *cameras);
-            old.extend(built.added);
-            for spec in &new.cameras {
-                if let Some(at) = old.iter().position(|c| c.spec.name == spec.name) {
-                    cameras.push(old.swap_remove(at));
-                }
-            }
-            gone.append(&mut old);
+            Err(e) => self.refused(&e),
         }
-        let removed = gone.len();
-        gone.into_iter().for_each(|camera| self.tell(Level::Info, &camera.stop()));
-        self.watch(watch);
-        {
-            let mut config = lock(&self.config);
-            config.sha256.clone_from(&new.sha256);
-            config.loaded = SystemTime::now();
-        }
-        *lock(&self.file) = new;
-        format!("{changed} cameras changed, {added} added, {removed} removed")
+    }
+
+    fn refused(&self, e: &Error) {
+        lock(&self.config).reload_error = Some(e.to_string());
+        self.tell(Level::Warning, &format!("the new configuration is not taken in:\n{e}"));
     }
 }
 
-/// Whether nothing is to be done for a camera.
-fn same(old: &CameraSpec, new: &CameraSpec) -> bool {
-    old.source == new.source
-        && old.live == new.live
-        && old.max_fps == new.max_fps
-        && old.events == new.events
-        && fingerprint(old) == fingerprint(new)
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let inner = &self.0;
+        if std::thread::panicking() {
+            inner.refused(&Error::internal("a fault in the daemon while it was taken in"));
+        }
+        let again = {
+            let mut turn = lock(&inner.turn);
+            turn.busy = false;
+            lock(&inner.config).reloading = turn.again;
+            std::mem::take(&mut turn.again)
+        };
+        if again {
+            inner.reload_later();
+        }
+    }
 }

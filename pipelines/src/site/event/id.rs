@@ -47,3 +47,17 @@ fn random() -> Result<u128> {
         .map_err(|_| Error::new(ErrorKind::Environment, "the system gives no random numbers"))?;
     Ok(u128::from_le_bytes(bytes) & ((1 << (RANDOM_BITS - 1)) - 1))
 }
+
+/// When the id was made, to the millisecond; `None` if it is none of ours.
+pub fn time(id: &str) -> Option<SystemTime> {
+    if id.len() != 26 {
+        return None;
+    }
+    let digits = id.bytes().map(|byte| DIGITS.iter().position(|digit| *digit == byte));
+    // The first digit has three bits: 26 of them are 130.
+    let value = digits.enumerate().try_fold(0u128, |value, (at, digit)| {
+        let digit = digit.filter(|digit| at > 0 || *digit < 8)?;
+        Some(value << 5 | digit as u128)
+    })?;
+    UNIX_EPOCH.checked_add(std::time::Duration::from_millis((value >> RANDOM_BITS) as u64))
+}

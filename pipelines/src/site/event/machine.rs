@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{EventSpec, Ids, Seen};
-use crate::site::message::{Event, Phase};
+use crate::site::{
+    message::{Event, Phase},
+    record::tape::Span,
+};
 
 /// Labels that a camera keeps track of at once; a model has fewer.
 const MOST_LABELS: usize = 4096;
@@ -137,6 +140,17 @@ impl EventMachine {
     /// Events that go on.
     pub fn open(&self) -> impl Iterator<Item = &Event> {
         self.tracks.iter().filter_map(|track| Some(&track.open.as_ref()?.event))
+    }
+
+    /// Events that go on, with their times in the stream as of the latest frame.
+    pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        let since = |time: Duration| self.now.saturating_sub(time);
+        self.tracks.iter().filter_map(|track| track.open.as_ref()).map(move |open| Span {
+            id: &open.event.id,
+            label: &open.event.label,
+            age: since(open.began),
+            unseen: since(open.last_seen),
+        })
     }
 
     /// Events that go on whose best picture is frame `seq`: whoever keeps snapshots keeps this one for them.

@@ -6,13 +6,16 @@
 //! | [`machine`] | one camera's frames → events |
 //! | [`seen`] | a stage's finding → what the machine looks at |
 //! | [`id`] | ids of events |
+//! | [`query`] | questions about events that were kept |
 
 pub mod id;
 pub mod machine;
+pub mod query;
 pub mod seen;
 pub mod spec;
 
 pub use id::Ids;
 pub use machine::{EventMachine, Look};
+pub use query::{EventPage, EventQuery};
 pub use seen::Seen;
 pub use spec::EventSpec;

@@ -18,13 +18,16 @@ use tapetum_runtime::settings::hint;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
-    EventQuery, Site, guard, live,
+    Site, guard, live,
     media::Media,
     metrics, page,
     problem::Problem,
     server::{PATIENCE, Shared},
 };
-use crate::site::message::Event;
+use crate::{
+    recording::format::CLIP,
+    site::{event::EventQuery, message::Event},
+};
 
 /// How long a snapshot waits for a frame.
 const FRAME: Duration = Duration::from_secs(5);
@@ -43,6 +46,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/cameras/{name}/snapshot.jpg", get(snapshot))
         .route("/api/v1/events", get(events))
         .route("/api/v1/events/{id}", get(event))
+        .route("/api/v1/events/{id}/clip.mp4", get(event_clip))
         .route("/api/v1/events/{id}/snapshot.jpg", get(event_snapshot))
         .route("/api/v1/media/{*path}", get(media))
         .route("/api/v1/live", get(live::live))
@@ -125,29 +129,39 @@ async fn snapshot(State(shared): Ours, name: InPath) -> Answer {
 
 async fn events(State(shared): Ours, RawQuery(query): RawQuery) -> Answer {
     let query = event_query(query.as_deref().unwrap_or_default()).map_err(Problem::bad_request)?;
-    let page = ask(&shared, move |site| site.events(&query)).await??;
-    let events: Vec<Value> = page.items.iter().map(event_json).collect();
-    Ok(Json(json!({ "events": events, "next": page.next })).into_response())
+    let answer = move |site: &dyn Site| {
+        let page = site.events(&query)?;
+        let events: Vec<Value> = page.events.iter().map(|event| event_json(event, site.media())).collect();
+        Ok::<_, tapetum_runtime::Error>(json!({ "events": events, "next": page.next }))
+    };
+    Ok(Json(ask(&shared, answer).await??).into_response())
 }
 
 async fn event(State(shared): Ours, id: InPath) -> Answer {
-    Ok(Json(event_json(&find_event(&shared, in_path(id)?).await?)).into_response())
+    let event = find_event(&shared, in_path(id)?).await?;
+    Ok(Json(ask(&shared, move |site| event_json(&event, site.media())).await?).into_response())
 }
 
-async fn event_snapshot(State(shared): Ours, id: InPath) -> Answer {
+async fn event_snapshot(State(shared): Ours, id: InPath, headers: HeaderMap) -> Answer {
     let event = find_event(&shared, in_path(id)?).await?;
     let path = event.snapshot.ok_or_else(|| Problem::not_found("this event has no snapshot"))?;
-    file(&shared, path).await
+    file(&shared, path, headers).await
 }
 
-async fn media(State(shared): Ours, path: InPath) -> Answer {
+async fn event_clip(State(shared): Ours, id: InPath, headers: HeaderMap) -> Answer {
+    let event = find_event(&shared, in_path(id)?).await?;
+    let folder = event.recording.ok_or_else(|| Problem::not_found("nothing was recorded of this event"))?;
+    file(&shared, folder.join(CLIP), headers).await
+}
+
+async fn media(State(shared): Ours, path: InPath, headers: HeaderMap) -> Answer {
     let path = in_path(path)?;
-    file(&shared, path.into()).await
+    file(&shared, path.into(), headers).await
 }
 
-async fn file(shared: &Shared, path: std::path::PathBuf) -> Answer {
+async fn file(shared: &Shared, path: std::path::PathBuf, headers: HeaderMap) -> Answer {
     let open = move |site: &dyn Site| match site.media() {
-        Some(root) => Media::open(root, &path),
+        Some(root) => Media::open(root, &path)?.part(&headers),
         None => Err(Problem::not_found("this site keeps no media")),
     };
     Ok(ask(shared, open).await??.into_response())
@@ -175,11 +189,15 @@ async fn find_event(shared: &Shared, id: String) -> Result<Event, Problem> {
     found.ok_or_else(|| Problem::not_found("there is no event of this id (any more)"))
 }
 
-/// With the addresses of its files beside their paths.
-fn event_json(event: &Event) -> Value {
+/// With the addresses of those of its files that are there.
+fn event_json(event: &Event, media: Option<&std::path::Path>) -> Value {
     let mut value = json!(event);
-    let url = event.snapshot.as_ref().map(|_| format!("/api/v1/events/{}/snapshot.jpg", event.id));
-    value["snapshot_url"] = json!(url);
+    let there = |path: &std::path::Path| media.is_some_and(|media| media.join(path).is_file());
+    let address = |name: &str| format!("/api/v1/events/{}/{name}", event.id);
+    let snapshot = event.snapshot.as_ref().filter(|path| there(path));
+    value["snapshot_url"] = json!(snapshot.map(|_| address("snapshot.jpg")));
+    let clip = event.recording.as_ref().filter(|folder| there(&folder.join(CLIP)));
+    value["clip_url"] = json!(clip.map(|_| address(CLIP)));
     value
 }
 

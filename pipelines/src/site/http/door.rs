@@ -46,6 +46,11 @@ impl Door {
         Self { token, clock, sessions: Mutex::default(), tries: Mutex::default() }
     }
 
+    /// Whether it is guarded by this token.
+    pub fn has(&self, token: Option<&Token>) -> bool {
+        self.token.as_ref() == token
+    }
+
     /// Whether anybody may come in.
     pub fn open(&self) -> bool {
         self.token.is_none()

@@ -25,7 +25,7 @@ pub(super) const COOKIE: &str = "__Host-tapetum";
 /// What is answered to everybody: health for whoever watches the process, and what the login page needs.
 const OPEN: [&str; 3] = ["/healthz", "/login", "/page.css"];
 /// Nothing but our own files; no scripts or styles in the page itself.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The address that a request came from.

@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{Read, Seek, SeekFrom},
+    ops::RangeInclusive,
     path::{Component, Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
@@ -10,7 +11,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::header,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use hyper::body::{Frame, SizeHint};
@@ -26,6 +27,8 @@ pub(super) struct Media {
     file: File,
     size: u64,
     kind: &'static str,
+    /// The part of it that is asked for; all of it if `None`.
+    part: Option<RangeInclusive<u64>>,
 }
 
 impl Media {
@@ -35,17 +38,66 @@ impl Media {
             let path = inside(root, relative)?;
             let file = File::open(&path).ok()?;
             let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some(Self { file, size: metadata.len(), kind: kind(&path) })
+            Some(Self { file, size: metadata.len(), kind: kind(&path), part: None })
         };
         open().ok_or_else(|| Problem::not_found("there is no such file (any more)"))
+    }
+
+    /// The part that `headers` ask for, if they ask for one: players look at a clip's end before its pictures. Blocks.
+    pub fn part(mut self, headers: &HeaderMap) -> Result<Self, Problem> {
+        // Of a file that has changed since, or of several parts, the whole is the right answer (RFC 9110, 14.2).
+        let Some(asked) = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE))
+        else {
+            return Ok(self);
+        };
+        match asked.to_str().ok().and_then(|asked| range(asked, self.size)) {
+            None => {}
+            Some(Some(part)) => {
+                let seek = self.file.seek(SeekFrom::Start(*part.start()));
+                seek.map_err(|_| Problem::not_found("there is no such file (any more)"))?;
+                self.part = Some(part);
+            }
+            Some(None) => {
+                let why = format!("the file has {} bytes", self.size);
+                return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, why));
+            }
+        }
+        Ok(self)
     }
 }
 
 impl IntoResponse for Media {
     fn into_response(self) -> Response {
-        let body = Body::new(Reading { left: self.size, state: State::Idle(self.file) });
-        ([(header::CONTENT_TYPE, self.kind)], body).into_response()
+        let left = self.part.as_ref().map_or(self.size, |part| part.end() - part.start() + 1);
+        let body = Body::new(Reading { left, state: State::Idle(self.file) });
+        let head = [(header::CONTENT_TYPE, self.kind), (header::ACCEPT_RANGES, "bytes")];
+        match self.part {
+            None => (head, body).into_response(),
+            Some(part) => {
+                let which = format!("bytes {}-{}/{}", part.start(), part.end(), self.size);
+                (StatusCode::PARTIAL_CONTENT, head, [(header::CONTENT_RANGE, which)], body).into_response()
+            }
+        }
     }
+}
+
+/// `bytes=0-99`, `bytes=100-` or `bytes=-100` of a file of `size` bytes. `None`: not understood, so not heeded;
+/// `Some(None)`: there are no such bytes.
+fn range(asked: &str, size: u64) -> Option<Option<RangeInclusive<u64>>> {
+    let (first, last) = asked.strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits.then(|| text.parse().ok()).flatten()
+    };
+    let (first, last): (u64, u64) = match (first, last) {
+        ("", n) => (size.saturating_sub(number(n)?), size.checked_sub(1).filter(|_| n != "0")?),
+        (n, "") => (number(n)?, u64::MAX),
+        (a, b) => (number(a)?, number(b)?),
+    };
+    if last < first {
+        return None;
+    }
+    Some((first < size).then(|| first..=last.min(size.saturating_sub(1))))
 }
 
 /// Where `relative` lies, if that is in `root` after all links were followed, and no part of it is hidden.
@@ -136,6 +188,28 @@ impl HttpBody for Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_are_as_they_are_asked_for_or_the_whole() {
+        for (asked, part) in [
+            ("bytes=0-99", Some(Some(0..=99))),
+            ("bytes=900-", Some(Some(900..=999))),
+            ("bytes=-100", Some(Some(900..=999))),
+            ("bytes=-5000", Some(Some(0..=999))),
+            ("bytes=990-5000", Some(Some(990..=999))),
+            ("bytes=1000-", Some(None)),
+            ("bytes=5-4", None),
+            ("bytes=0-1,5-6", None),
+            ("bytes=-", None),
+            ("bytes=+1-2", None),
+            ("lines=0-1", None),
+            ("bytes=99999999999999999999-", None),
+        ] {
+            assert_eq!(range(asked, 1000), part, "{asked}");
+        }
+        assert_eq!(range("bytes=0-", 0), Some(None));
+        assert_eq!(range("bytes=-1", 0), None);
+    }
 
     #[test]
     fn nothing_outside_of_the_folder_and_nothing_hidden() {

@@ -75,7 +75,8 @@ impl Collector for Snapshot {
         to.cameras(&status.cameras)?;
         to.stages(&status.cameras)?;
         to.models(status)?;
-        to.outputs(status)
+        to.outputs(status)?;
+        to.media(status)
     }
 }
 
@@ -123,7 +124,21 @@ impl Families<'_> {
             let zones = board.temperatures.iter();
             zones.map(|(zone, _)| (vec![("zone", zone.as_str())], u64::from(board.too_hot.contains(zone))))
         });
-        self.gauges("board_too_hot", "Whether a thermal zone is above the profile's limit", None, hot)
+        self.gauges("board_too_hot", "Whether a thermal zone is above the profile's limit", None, hot)?;
+        let board = || status.board.iter();
+        let words = board().map(|board| {
+            vec![("board", board.name.as_str()), ("power_mode", board.power_mode.as_deref().unwrap_or(""))]
+        });
+        self.info("board", "The board's profile and the machine's power mode", words)?;
+        let throttled = board().map(|board| (vec![], u64::from(board.throttled)));
+        self.gauges("board_throttled", "Whether the machine slows itself down", None, throttled)?;
+        let cap = board().filter_map(|board| Some((vec![], f64::from(board.max_fps?))));
+        self.gauges(
+            "board_max_fps",
+            "Frames per second of a camera that are looked at while it is too hot",
+            None,
+            cap,
+        )
     }
 
     fn cameras(&mut self, cameras: &[CameraStatus]) -> Result<(), Error> {
@@ -165,6 +180,16 @@ impl Families<'_> {
             "Frames that are being worked on or wait",
             None,
             each(cameras, |c| c.frames.in_flight),
+        )?;
+        let gaps = cameras.iter().flat_map(|camera| {
+            let labels = |kind| vec![("camera", camera.name.as_str()), ("kind", kind)];
+            camera.gaps.named().map(|(kind, n)| (labels(kind), n))
+        });
+        self.counters(
+            "camera_gaps",
+            "What is missing of a camera's frames, or had to be mended",
+            None,
+            gaps,
         )?;
         self.counters(
             "camera_reconnects",
@@ -278,6 +303,48 @@ impl Families<'_> {
             })
         });
         self.counters("output_dropped", "Messages that were given up", None, dropped)
+    }
+
+    fn media(&mut self, status: &SiteStatus) -> Result<(), Error> {
+        let media = || status.media.iter();
+        let bytes = Some(&Unit::Bytes);
+        self.gauges(
+            "media_up",
+            "Whether the media folder can be written",
+            None,
+            media().map(|m| (vec![], u64::from(m.up))),
+        )?;
+        self.gauges("media", "What is in the media folder", bytes, media().map(|m| (vec![], m.bytes)))?;
+        self.gauges("media_most", "What may be in it", bytes, media().map(|m| (vec![], m.most_bytes)))?;
+        self.gauges("media_waiting", "What waits for it", bytes, media().map(|m| (vec![], m.waiting_bytes)))?;
+        let kept = media().flat_map(|m| {
+            let kinds = [("recording", m.recordings), ("snapshot", m.snapshots)];
+            kinds.map(|(kind, n)| (vec![("kind", kind)], n as u64))
+        });
+        self.gauges("media_kept", "Files in the media folder", None, kept)?;
+        self.gauges(
+            "media_recording",
+            "Recordings that are being made",
+            None,
+            media().map(|m| (vec![], m.recording as u64)),
+        )?;
+        let written = media().flat_map(|m| &m.written).map(|(kind, n)| (vec![("kind", kind.as_str())], *n));
+        self.counters("media_written", "Files that were written", None, written)?;
+        fn told<'a>(
+            counts: &'a std::collections::BTreeMap<String, u64>,
+        ) -> impl Iterator<Item = (Labels<'a>, u64)> {
+            counts.iter().map(|(what, n)| {
+                let (kind, reason) = what.split_once(": ").unwrap_or((what, ""));
+                (vec![("kind", kind), ("reason", reason)], *n)
+            })
+        }
+        self.counters(
+            "media_dropped",
+            "Files that could not be written",
+            None,
+            media().flat_map(|m| told(&m.dropped)),
+        )?;
+        self.counters("media_removed", "Files that had to go", None, media().flat_map(|m| told(&m.removed)))
     }
 
     fn info<'a>(

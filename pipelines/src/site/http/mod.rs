@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`HttpSpec`] | what the configuration says of it |
 //! | [`Site`] | what it asks of the daemon |
-//! | [`serve`] | binds, serves on a thread of its own |
+//! | [`serve`], [`serve_beside`] | binds, serves on a thread of its own; another one in its place without a gap |
 //! | `patient` | a connection that gives up on a peer that does not read |
 //! | `guard` | what every request passes: host, origin, who, how large |
 //! | `door`, `token` | who may look: token, sessions, failed tries |
@@ -26,6 +26,6 @@ mod spec;
 mod tls;
 mod token;
 
-pub use place::{EventQuery, Page, Site};
-pub use server::{Serving, serve};
+pub use place::Site;
+pub use server::{Serving, serve, serve_beside};
 pub use spec::{HttpSpec, TlsFiles, TokenFrom};

@@ -38,7 +38,8 @@ const fn asset(kind: &'static str, text: &'static str) -> Asset {
 static WALL: Asset = asset(HTML, include_str!("page/index.html"));
 static LOGIN: Asset = asset(HTML, include_str!("page/login.html"));
 static STYLE: Asset = asset("text/css; charset=utf-8", include_str!("page/page.css"));
-static SCRIPTS: [(&str, Asset); 4] = [
+static SCRIPTS: [(&str, Asset); 5] = [
+    ("/events.js", asset(JS, include_str!("page/events.js"))),
     ("/page.js", asset(JS, include_str!("page/page.js"))),
     ("/picture.js", asset(JS, include_str!("page/picture.js"))),
     ("/tables.js", asset(JS, include_str!("page/tables.js"))),

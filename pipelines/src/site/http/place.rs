@@ -1,11 +1,15 @@
 //! What the HTTP side asks of the daemon.
 
-use std::{path::Path, time::SystemTime};
+use std::path::Path;
 
-use serde::Serialize;
 use tapetum_runtime::Result;
 
-use crate::site::{live::Live, message::Event, status::SiteStatus};
+use crate::site::{
+    event::{EventPage, EventQuery},
+    live::Live,
+    message::Event,
+    status::SiteStatus,
+};
 
 /// The site that is shown. Every call may come at any time, from several threads at once, and may take a moment: none is made
 /// on the thread that serves connections but [`Site::live`].
@@ -23,7 +27,7 @@ pub trait Site: Send + Sync + 'static {
     ///
     /// # Errors
     /// `BadInput` if the cursor is not one of ours, `Unsupported` if this site keeps no events; else the store's trouble.
-    fn events(&self, query: &EventQuery) -> Result<Page<Event>>;
+    fn events(&self, query: &EventQuery) -> Result<EventPage>;
 
     /// One event, as it was told last; `None`: there is none of this id (any more).
     ///
@@ -41,41 +45,4 @@ pub trait Site: Send + Sync + 'static {
     /// # Errors
     /// `InvalidConfig` with all its mistakes; the one in force stays.
     fn reload(&self) -> Result<()>;
-}
-
-/// Which events are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventQuery {
-    /// Of this camera only.
-    pub camera: Option<String>,
-    /// With this label only.
-    pub label: Option<String>,
-    /// That began at this time or later.
-    pub after: Option<SystemTime>,
-    /// That began before this time.
-    pub before: Option<SystemTime>,
-    /// As [`Page::next`] of the page before.
-    pub cursor: Option<String>,
-    /// Not more than these, 1 to [`EventQuery::MOST`].
-    pub limit: usize,
-}
-
-impl EventQuery {
-    /// The largest `limit`.
-    pub const MOST: usize = 1000;
-}
-
-impl Default for EventQuery {
-    fn default() -> Self {
-        Self { camera: None, label: None, after: None, before: None, cursor: None, limit: 100 }
-    }
-}
-
-/// Some of many.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Page<T> {
-    /// In their order.
-    pub items: Vec<T>,
-    /// What to ask for the rest with; none: this was the rest.
-    pub next: Option<String>,
 }

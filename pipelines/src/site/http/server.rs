@@ -48,7 +48,7 @@ const CALLS: usize = 8;
 /// What handlers share.
 pub(super) struct Shared {
     pub site: Arc<dyn Site>,
-    pub door: Door,
+    pub door: Arc<Door>,
     pub hosts: Hosts,
     /// Becomes true when the server stops.
     pub stop: watch::Receiver<bool>,
@@ -57,6 +57,9 @@ pub(super) struct Shared {
 /// A server at work. It stops when this is dropped.
 pub struct Serving {
     addresses: Vec<SocketAddr>,
+    /// By the address that the configuration says.
+    listeners: Vec<(SocketAddr, TcpListener)>,
+    door: Arc<Door>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -99,10 +102,25 @@ impl Drop for Serving {
 /// `InvalidConfig` if the configuration does not allow it or a file in it is not what it should be, `Environment` if an address
 /// or a file cannot be had. Nothing is served then.
 pub fn serve(spec: &HttpSpec, site: Arc<dyn Site>) -> Result<Serving> {
+    serve_beside(spec, site, None)
+}
+
+/// As [`serve`], beside `old`, which is to be stopped then: an address that both have is not let go for a moment, and while the token
+/// is the same, browsers that have shown it are still known.
+///
+/// # Errors
+/// As [`serve`]; `old` serves on.
+pub fn serve_beside(spec: &HttpSpec, site: Arc<dyn Site>, old: Option<&Serving>) -> Result<Serving> {
     spec.check()?;
     let token = spec.token.as_ref().map(Token::read).transpose()?;
     let tls = spec.tls.as_ref().map(tls::acceptor).transpose()?;
-    let listeners = spec.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>>>()?;
+    let listeners = spec.listen.iter().map(|address| bind(*address, old)).collect::<Result<Vec<_>>>()?;
+    let kept = spec.listen.iter().copied().zip(&listeners);
+    let kept = kept
+        .map(|(address, listener)| Ok((address, twin(address, listener)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let known = old.filter(|old| old.door.has(token.as_ref())).map(|old| old.door.clone());
+    let door = known.unwrap_or_else(|| Arc::new(Door::new(token, Arc::new(Monotonic::start()))));
     let addresses = listeners
         .iter()
         .map(|listener| listener.local_addr().map_err(|e| environment("listen", e)))
@@ -114,12 +132,7 @@ pub fn serve(spec: &HttpSpec, site: Arc<dyn Site>) -> Result<Serving> {
         .build()
         .map_err(|e| environment("a thread for HTTP", e))?;
     let (stop, stopped) = watch::channel(false);
-    let shared = Shared {
-        site,
-        door: Door::new(token, Arc::new(Monotonic::start())),
-        hosts: Hosts::of(spec),
-        stop: stopped.clone(),
-    };
+    let shared = Shared { site, door: door.clone(), hosts: Hosts::of(spec), stop: stopped.clone() };
     let router = api::router(Arc::new(shared));
     let thread = std::thread::Builder::new()
         .name("http".into())
@@ -129,13 +142,30 @@ pub fn serve(spec: &HttpSpec, site: Arc<dyn Site>) -> Result<Serving> {
             runtime.shutdown_background();
         })
         .map_err(|e| environment("a thread for HTTP", e))?;
-    Ok(Serving { addresses, stop, thread: Some(thread) })
+    Ok(Serving { addresses, listeners: kept, door, stop, thread: Some(thread) })
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).map_err(|e| environment(format!("listen {address}"), e))?;
+fn bind(address: SocketAddr, old: Option<&Serving>) -> Result<TcpListener> {
+    let held = old.into_iter().flat_map(|old| &old.listeners);
+    if let Some((_, listener)) = held.clone().find(|(known, _)| *known == address) {
+        return twin(address, listener);
+    }
+    let listener = TcpListener::bind(address).map_err(|e| {
+        let ours = held.clone().any(|(known, _)| known.port() == address.port() && address.port() != 0);
+        let hint = if ours && e.kind() == std::io::ErrorKind::AddrInUse {
+            " by this very daemon, at another address of the same port; a change between the two takes another port, or a restart"
+        } else {
+            ""
+        };
+        Error::new(ErrorKind::Environment, format!("listen {address}: {e}{hint}")).caused_by(e)
+    })?;
     listener.set_nonblocking(true).map_err(|e| environment(format!("listen {address}"), e))?;
     Ok(listener)
+}
+
+/// The same socket once more.
+fn twin(address: SocketAddr, listener: &TcpListener) -> Result<TcpListener> {
+    listener.try_clone().map_err(|e| environment(format!("listen {address}"), e))
 }
 
 fn environment(place: impl fmt::Display, e: std::io::Error) -> Error {

@@ -122,6 +122,15 @@ impl HttpSpec {
         self
     }
 
+    /// Files that are read when it starts: token and certificates.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let token = self.token.iter().filter_map(|token| match token {
+            TokenFrom::File(path) => Some(path.clone()),
+            TokenFrom::Env(_) => None,
+        });
+        token.chain(self.tls.iter().flat_map(|tls| [tls.cert.clone(), tls.key.clone()])).collect()
+    }
+
     /// # Errors
     /// `InvalidConfig`: no address, or one that others reach without both a token and TLS.
     pub fn check(&self) -> Result<()> {

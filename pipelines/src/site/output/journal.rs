@@ -17,7 +17,6 @@ use std::{
 
 use tapetum_runtime::{Error, ErrorKind, Result};
 
-use super::Output;
 use crate::{
     sink::files,
     site::message::{Event, Message, Phase},
@@ -33,11 +32,20 @@ const MOST_ENDED: usize = 1000;
 const ASK: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_millis(100);
 
+/// The outputs of a site, which may be others from one event to the next.
+pub(in crate::site) trait Told: Send + Sync {
+    /// Hands a message to all.
+    fn offer(&self, message: &Message);
+
+    /// Whether each has all it was given on disk, in `within`.
+    fn flush(&self, within: Duration) -> bool;
+}
+
 /// Hands events on to the outputs.
 pub(in crate::site) struct Journal {
     to: Mutex<Option<SyncSender<Arc<Event>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    outputs: Vec<Arc<dyn Output>>,
+    outputs: Arc<dyn Told>,
     path: PathBuf,
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -45,7 +53,7 @@ pub(in crate::site) struct Journal {
 /// What the thread has.
 struct Writer {
     path: PathBuf,
-    outputs: Vec<Arc<dyn Output>>,
+    outputs: Arc<dyn Told>,
     /// As told last; sorted by id, which is by time.
     events: BTreeMap<String, Arc<Event>>,
     /// The file is not as `events` are.
@@ -77,12 +85,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] if there can be no thread.
-    pub fn start(state: &Path, outputs: &[Arc<dyn Output>], left: Vec<Event>) -> Result<Self> {
+    pub fn start(state: &Path, outputs: Arc<dyn Told>, left: Vec<Event>) -> Result<Self> {
         let (to, from) = sync_channel(WAITING);
         let (path, trouble) = (state.join(FILE), Arc::<Mutex<Option<String>>>::default());
         let writer = Writer {
             path: path.clone(),
-            outputs: outputs.to_vec(),
+            outputs: outputs.clone(),
             events: left.into_iter().map(|event| (event.id.clone(), Arc::new(event))).collect(),
             stale: true,
             asked: Instant::now(),
@@ -93,7 +101,7 @@ impl Journal {
             Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
         })?;
         let (to, thread) = (Mutex::new(Some(to)), Mutex::new(Some(thread)));
-        Ok(Self { to, thread, outputs: outputs.to_vec(), path, trouble })
+        Ok(Self { to, thread, outputs, path, trouble })
     }
 
     /// Takes an event. Never waits for the disk.
@@ -101,7 +109,7 @@ impl Journal {
         let taken = lock(&self.to).as_ref().is_some_and(|to| to.try_send(event.clone()).is_ok());
         if !taken {
             // The disk has stood still for long, or it ends: better unknown to the journal than to everybody.
-            tell(&self.outputs, event);
+            self.outputs.offer(&Message::Event(event.clone()));
         }
     }
 
@@ -121,7 +129,7 @@ impl Journal {
 
     /// The outputs have ended. If all is on disk there is nothing to tell at the next start.
     pub fn close(&self) {
-        if self.outputs.iter().all(|output| output.flush(Duration::ZERO)) {
+        if self.outputs.flush(Duration::ZERO) {
             std::fs::remove_file(&self.path).ok();
         }
     }
@@ -142,7 +150,7 @@ impl Writer {
             }
             // First here, then there: what an output knows is known here in any case.
             self.write();
-            batch.iter().for_each(|event| tell(&self.outputs, event));
+            batch.iter().for_each(|event| self.outputs.offer(&Message::Event(event.clone())));
             self.forget();
         }
     }
@@ -155,7 +163,7 @@ impl Writer {
             return;
         }
         self.asked = Instant::now();
-        if self.outputs.iter().all(|output| output.flush(ANSWER)) {
+        if self.outputs.flush(ANSWER) {
             self.events.retain(|_, event| !over(event));
             self.stale = true;
         } else if count > MOST_ENDED {
@@ -179,11 +187,6 @@ impl Writer {
         self.stale = written.is_err();
         *lock(&self.trouble) = written.err().map(|e| format!("events that go on cannot be noted: {e}"));
     }
-}
-
-fn tell(outputs: &[Arc<dyn Output>], event: &Arc<Event>) {
-    let message = Message::Event(event.clone());
-    outputs.iter().for_each(|output| output.offer(&message));
 }
 
 /// What these locks guard is sound between any two statements.

@@ -1,7 +1,7 @@
 //! Who is told of what a site sees.
 //!
-//! To add an output: write `output/<name>.rs` with its spec, how that is read and its [`Output`], then add its `mod` line, a member
-//! of [`Kind`] and one entry in [`OUTPUTS`].
+//! To add an output: write `output/<name>.rs` with its spec (a `spec::Spec`), how that is read and its [`Output`], then add its `mod`
+//! line, a member of [`Kind`] with its two lines in `spec.rs`, and one entry in [`OUTPUTS`].
 //!
 //! | part | what it does |
 //! |---|---|
@@ -22,8 +22,9 @@ pub mod webhook;
 
 mod backoff;
 mod journal;
-mod reading;
+pub(in crate::site) mod reading;
 mod secret;
+mod spec;
 mod tally;
 mod tls;
 
@@ -45,7 +46,7 @@ use super::{
     status::OutputStatus,
 };
 
-pub(in crate::site) use journal::Journal;
+pub(in crate::site) use journal::{Journal, Told};
 pub use secret::Secret;
 
 /// Takes messages, in order per camera.
@@ -63,8 +64,16 @@ pub trait Output: Send + Sync {
     fn status(&self) -> OutputStatus;
 
     /// Ends it: what was offered is brought to disk. Returns after `within` at the latest, whatever the other side does. What is
-    /// offered later is dropped.
-    fn stop(&self, within: Duration);
+    /// offered later is dropped. Whether it has let go of its files; may be called again until it has.
+    fn stop(&self, within: Duration) -> bool;
+
+    /// Whether it is told of single frames. Events and states are told to all.
+    fn wants_results(&self) -> bool {
+        false
+    }
+
+    /// These are the site's cameras from now on, each with the labels that make events.
+    fn cameras(&self, _cameras: &[(String, Vec<String>)]) {}
 }
 
 /// One output of the configuration.
@@ -106,11 +115,18 @@ impl fmt::Debug for OutputKind {
     }
 }
 
+impl OutputKind {
+    /// The keys of its table, besides `kind` and `name`.
+    pub fn keys(&self) -> &'static [&'static str] {
+        self.keys
+    }
+}
+
 /// Every kind of output in this build.
 pub static OUTPUTS: &[OutputKind] = &[mqtt::MQTT, sqlite::SQLITE, jsonl::JSONL, webhook::WEBHOOK];
 
 /// The site, as outputs see it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     /// Its name.
     pub site: String,
@@ -126,7 +142,7 @@ pub struct Place {
 pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
     let kinds: Vec<_> = OUTPUTS.iter().map(|kind| (kind.name, kind)).collect();
     let mut names = HashSet::new();
-    let mut specs = Vec::new();
+    let (mut specs, mut taken) = (Vec::<OutputSpec>::new(), Vec::<(String, String)>::new());
     for table in reader.tables_in_order(root, "output") {
         let Some(kind) = reader.required(&table, "kind", |r, t, key| r.choice(t, key, &kinds)) else {
             continue;
@@ -142,9 +158,16 @@ pub fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>) -> Vec<OutputSpec> {
             let what = format!("two outputs are called {name:?}; give each a name of its own");
             reader.note(table.place("name"), what);
         }
-        if let Some(kind) = (kind.read)(reader, &table) {
-            specs.push(OutputSpec { name, kind });
+        let Some(kind) = (kind.read)(reader, &table) else { continue };
+        let spec = OutputSpec { name, kind };
+        // What site and state folder are called makes no difference between two outputs.
+        let claims = spec.claims(&Place::default());
+        if let Some((claim, other)) = taken.iter().find(|(claim, _)| claims.contains(claim)) {
+            let what = format!("outputs {other:?} and {:?} would both have {claim}", spec.name);
+            reader.note(table.place("name"), what);
         }
+        taken.extend(claims.into_iter().map(|claim| (claim, spec.name.clone())));
+        specs.push(spec);
     }
     specs
 }
@@ -164,21 +187,9 @@ pub(in crate::site) fn open_and_end(
     specs: &[OutputSpec],
     place: &Place,
 ) -> Result<(Vec<Arc<dyn Output>>, Vec<Event>)> {
-    std::fs::create_dir_all(&place.state).map_err(|e| {
-        let what = format!("{}: cannot create the folder: {e}", place.state.display());
-        Error::new(ErrorKind::Environment, what).caused_by(e)
-    })?;
+    folder(&place.state)?;
     let unfinished = unfinished(specs, place);
-    let mut outputs: Vec<Arc<dyn Output>> = Vec::new();
-    for spec in specs {
-        let opened: Result<Arc<dyn Output>> = match &spec.kind {
-            Kind::Mqtt(mqtt) => mqtt::open(&spec.name, mqtt, place).map(|o| Arc::new(o) as _),
-            Kind::Sqlite(sqlite) => sqlite::open(&spec.name, sqlite, place).map(|o| Arc::new(o) as _),
-            Kind::Jsonl(jsonl) => jsonl::open(&spec.name, jsonl, place).map(|o| Arc::new(o) as _),
-            Kind::Webhook(webhook) => webhook::open(&spec.name, webhook, place).map(|o| Arc::new(o) as _),
-        };
-        outputs.push(opened.map_err(|e| e.at(format!("output {}", spec.name)))?);
-    }
+    let outputs = specs.iter().map(|spec| spec.open(place)).collect::<Result<Vec<_>>>()?;
     for event in &unfinished {
         let message = Message::Event(Arc::new(event.clone()));
         outputs.iter().for_each(|output| output.offer(&message));
@@ -197,13 +208,29 @@ pub fn store(specs: &[OutputSpec], place: &Place) -> Option<PathBuf> {
 /// Events that nobody ended, as they are told now: those of the journal, and those that only a store knows (the disk was full).
 fn unfinished(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
     let mut events = journal::left_over(&place.state);
-    if let Some(store) = store(specs, place).filter(|path| path.exists()) {
-        // What cannot be read is the store's own to tell.
-        let open = sqlite::StoreReader::open(&store).and_then(|reader| reader.going_on()).unwrap_or_default();
-        let known: HashSet<String> = events.iter().map(|event| event.id.clone()).collect();
-        events.extend(open.into_iter().filter(|event| !known.contains(&event.id)).map(journal::ended));
-    }
+    let known: HashSet<String> = events.iter().map(|event| event.id.clone()).collect();
+    events.extend(unfinished_in_store(specs, place).into_iter().filter(|event| !known.contains(&event.id)));
     events
+}
+
+/// Events that a store knows as going on, as they are told now.
+pub(super) fn unfinished_in_store(specs: &[OutputSpec], place: &Place) -> Vec<Event> {
+    let Some(store) = store(specs, place).filter(|path| path.exists()) else { return Vec::new() };
+    // What cannot be read is the store's own to tell.
+    let open = sqlite::StoreReader::open(&store).and_then(|reader| reader.going_on()).unwrap_or_default();
+    open.into_iter().map(journal::ended).collect()
+}
+
+/// Makes a folder. That there is no room for it now is no mistake of whoever set it up: it is made when there is.
+fn folder(path: &Path) -> Result<()> {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match std::fs::create_dir_all(path) {
+        Err(e) if !matches!(e.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) => {
+            let what = format!("{}: cannot create the folder: {e}", path.display());
+            Err(Error::new(ErrorKind::Environment, what).caused_by(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `path` of the configuration, below the state folder unless it is absolute.

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::PathBuf};
 use tapetum_runtime::settings::{Reader, Table};
 
 /// A whole number within `range`; `default` where there is none.
-pub(super) fn count<'t>(
+pub(in crate::site) fn count<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     key: &str,
@@ -25,7 +25,7 @@ pub(super) fn count<'t>(
 }
 
 /// A number of mebibytes, in bytes.
-pub(super) fn mebibytes<'t>(
+pub(in crate::site) fn mebibytes<'t>(
     reader: &mut Reader<'t>,
     table: &Table<'t>,
     key: &str,
@@ -35,7 +35,12 @@ pub(super) fn mebibytes<'t>(
 }
 
 /// `true` or `false`; `default` where there is none.
-pub(super) fn flag<'t>(reader: &mut Reader<'t>, table: &Table<'t>, key: &str, default: bool) -> Option<bool> {
+pub(in crate::site) fn flag<'t>(
+    reader: &mut Reader<'t>,
+    table: &Table<'t>,
+    key: &str,
+    default: bool,
+) -> Option<bool> {
     match reader.flag(table, key) {
         None if table.has(key) => None,
         found => Some(found.unwrap_or(default)),

@@ -116,6 +116,11 @@ struct Change {
 }
 
 impl Spool {
+    /// The file of the output called `name`.
+    pub(super) fn file(state: &Path, name: &str) -> PathBuf {
+        state.join(format!("{name}.spool.sqlite"))
+    }
+
     /// Opens the queue in the file `path`, or makes it. What is wrong with the file is told in the status.
     ///
     /// # Errors
@@ -211,9 +216,9 @@ impl Spool {
         self.writer.flush(within)
     }
 
-    /// Brings what is in memory to disk and ends, after `within` at the latest.
-    pub fn stop(&self, within: Duration) {
-        self.writer.stop(within);
+    /// Brings what is in memory to disk and ends, after `within` at the latest. Whether it has let go of its file.
+    pub fn stop(&self, within: Duration) -> bool {
+        self.writer.stop(within)
     }
 }
 

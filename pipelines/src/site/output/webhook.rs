@@ -21,6 +21,7 @@ use super::{
     Kind, Output, OutputKind, Place, Secret,
     backoff::Backoff,
     reading::{self, SecretFrom},
+    spec::{Spec, secret_file},
     spool::{Spool, SpoolSpec, Waiting},
     tally::Tally,
     tls,
@@ -150,55 +151,79 @@ impl Bell {
     }
 }
 
-/// Starts the output called `name`.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] or [`ErrorKind::BadFile`] if a secret or certificate cannot be read, [`ErrorKind::InvalidConfig`] if the
-/// URL of a file is none.
-pub fn open(name: &str, spec: &WebhookSpec, place: &Place) -> Result<Webhook> {
-    let url = match &spec.url {
-        UrlFrom::Text(text) => parse(text.reveal())?,
-        UrlFrom::Secret(from) => parse(from.read()?.reveal())?,
-    };
-    let token = spec.token.as_ref().map(SecretFrom::read).transpose()?;
-    let mut config = ureq::Agent::config_builder()
-        .timeout_global(Some(spec.timeout))
-        .http_status_as_error(false)
-        // A redirect could carry the token to somebody else.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .user_agent(concat!("tapetum/", env!("CARGO_PKG_VERSION")));
-    if url.scheme() == "https" {
-        let roots: Vec<_> = tls::authorities(spec.ca.as_deref())?
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect();
-        config = config.tls_config(
-            TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .root_certs(RootCerts::new_with_certs(&roots))
-                .unversioned_rustls_crypto_provider(tls::provider())
-                .build(),
-        );
+/// What is posted with, where to, and the authorization.
+type Prepared = (ureq::Agent, Url, Option<Secret>);
+
+impl WebhookSpec {
+    /// Reads secrets and certificates.
+    fn prepare(&self) -> Result<Prepared> {
+        let url = match &self.url {
+            UrlFrom::Text(text) => parse(text.reveal())?,
+            UrlFrom::Secret(from) => parse(from.read()?.reveal())?,
+        };
+        let token = self.token.as_ref().map(SecretFrom::read).transpose()?;
+        let mut config = ureq::Agent::config_builder()
+            .timeout_global(Some(self.timeout))
+            .http_status_as_error(false)
+            // A redirect could carry the token to somebody else.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("tapetum/", env!("CARGO_PKG_VERSION")));
+        if url.scheme() == "https" {
+            let roots: Vec<_> = tls::authorities(self.ca.as_deref())?
+                .iter()
+                .map(|certificate| Certificate::from_der(certificate).to_owned())
+                .collect();
+            config = config.tls_config(
+                TlsConfig::builder()
+                    .provider(TlsProvider::Rustls)
+                    .root_certs(RootCerts::new_with_certs(&roots))
+                    .unversioned_rustls_crypto_provider(tls::provider())
+                    .build(),
+            );
+        }
+        let authorization = token.map(|token| Secret::new(format!("Bearer {}", token.reveal())));
+        Ok((config.build().into(), url, authorization))
     }
-    let tally = Arc::new(Tally::default());
-    let path = place.state.join(format!("{name}.spool.sqlite"));
-    let spool = Arc::new(Spool::open(path, spec.spool.clone(), Arc::clone(&tally))?);
-    let bell = Arc::new(Bell::default());
-    let poster = Poster {
-        agent: config.build().into(),
-        authorization: token.map(|token| Secret::new(format!("Bearer {}", token.reveal()))),
-        url,
-        spool: Arc::clone(&spool),
-        tally: Arc::clone(&tally),
-        bell: Arc::clone(&bell),
-    };
-    tally.up();
-    thread::Builder::new().name("output-webhook".to_owned()).spawn(move || poster.run()).map_err(|e| {
-        Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
-    })?;
-    Ok(Webhook { name: name.to_owned(), spool, tally, bell })
+}
+
+impl Spec for WebhookSpec {
+    fn reads(&mut self) -> Vec<&mut PathBuf> {
+        let url = match &mut self.url {
+            UrlFrom::Secret(from) => secret_file(Some(from)),
+            UrlFrom::Text(_) => None,
+        };
+        [url, secret_file(self.token.as_mut()), self.ca.as_mut()].into_iter().flatten().collect()
+    }
+
+    fn claims(&self, name: &str, place: &Place) -> Vec<String> {
+        vec![format!("the file {}", Spool::file(&place.state, name).display())]
+    }
+
+    fn check(&self, _: &Place) -> Result<()> {
+        self.prepare().map(drop)
+    }
+
+    fn open(&self, name: &str, place: &Place) -> Result<Arc<dyn Output>> {
+        let (agent, url, authorization) = self.prepare()?;
+        let tally = Arc::new(Tally::default());
+        let spool = Spool::open(Spool::file(&place.state, name), self.spool.clone(), Arc::clone(&tally))?;
+        let (spool, bell) = (Arc::new(spool), Arc::new(Bell::default()));
+        let poster = Poster {
+            agent,
+            authorization,
+            url,
+            spool: Arc::clone(&spool),
+            tally: Arc::clone(&tally),
+            bell: Arc::clone(&bell),
+        };
+        tally.up();
+        thread::Builder::new().name("output-webhook".to_owned()).spawn(move || poster.run()).map_err(
+            |e| Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e),
+        )?;
+        Ok(Arc::new(Webhook { name: name.to_owned(), spool, tally, bell }))
+    }
 }
 
 struct Poster {
@@ -314,9 +339,9 @@ impl Output for Webhook {
     }
 
     /// A request that is under way is left alone: its event stays in the spool unless the answer still comes.
-    fn stop(&self, within: Duration) {
+    fn stop(&self, within: Duration) -> bool {
         self.bell.stop();
-        self.spool.stop(within);
+        self.spool.stop(within)
     }
 }
 

@@ -14,7 +14,7 @@ pub use address::{Credentials, RtspOptions, Transport};
 pub use stream::Rtsp;
 
 use super::{
-    Opened, Source,
+    Opened, Source, gst,
     live::{Live, Stop},
 };
 
@@ -36,6 +36,9 @@ pub(super) fn open(spec: &str) -> Option<Opened> {
 
 /// How a source is shown to people before it is open: without what may be secret.
 pub fn shown(spec: &str) -> String {
+    if spec.starts_with(gst::SCHEME) {
+        return gst::shown(spec);
+    }
     match spec.split_once("://") {
         Some(_) if spec.starts_with(SCHEME) => {
             let address = address::Address::parse(spec, &RtspOptions::default());

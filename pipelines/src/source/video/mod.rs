@@ -11,7 +11,7 @@ pub(super) mod h264;
 pub(super) mod mjpeg;
 mod mp4;
 #[cfg(feature = "opencv")]
-mod opencv;
+pub(super) mod opencv;
 
 /// For people.
 pub const USAGE: &str = match cfg!(feature = "opencv") {

@@ -102,7 +102,7 @@ impl Source for Capture {
 }
 
 /// From OpenCV's BGR or grey to ours.
-fn copy(from: &Mat, to: &mut Image) -> Result<()> {
+pub(in crate::source) fn copy(from: &Mat, to: &mut Image) -> Result<()> {
     let failed = |e: opencv::Error| Error::bad_file(format!("no picture: {}", e.message));
     let (rows, columns) = (from.rows() as usize, from.cols() as usize);
     match from.typ() {

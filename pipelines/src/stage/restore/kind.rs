@@ -30,6 +30,7 @@ pub static RESTORE: StageKind = StageKind {
     name: "restore",
     takes_model: true,
     reads: |output| matches!(output, OutputKind::Image { .. }),
+    labels: &[],
     keys: &["memory_mib", "tile", "overlap", "skip_sharp", "skip_still", "reuse_within", "reuse_frames"],
     read,
 };

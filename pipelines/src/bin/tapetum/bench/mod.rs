@@ -11,7 +11,6 @@ mod run;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use tapetum::config::{ModelChange, PipelineFile};
 use tapetum::{calibrate, tune};
 use tapetum_runtime::Result;
 
@@ -20,11 +19,8 @@ use crate::play;
 /// Arguments of `tapetum bench`.
 #[derive(ClapArgs)]
 pub struct Args {
-    /// The pipeline file.
-    pipeline: PathBuf,
-    /// Another file for one of its models; may be given several times.
-    #[arg(long = "model", value_name = "NAME=FILE", value_parser = play::parse_model)]
-    models: Vec<ModelChange>,
+    #[command(flatten)]
+    pipeline: play::PipelineArgs,
     /// Video file, image folder or glob, or synthetic:KIND.
     #[arg(short, long, value_name = "SRC")]
     source: String,
@@ -69,7 +65,7 @@ struct MatrixArgs {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = PipelineFile::read_with(&args.pipeline, &args.models)?;
+    let file = args.pipeline.read()?;
     match &args.matrix.engines {
         Some(engines) => matrix::run(args, &file, engines),
         None => run::run(args, &file),

@@ -1,8 +1,9 @@
 // The wall of cameras: one WebSocket, which is asked for every message, so that a slow device gets fewer frames, never late ones.
 
+import * as events from "./events.js";
 import { draw, parse } from "./picture.js";
 import * as tables from "./tables.js";
-import { h, seconds, state } from "./words.js";
+import { h, seconds, some, state, time } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const tiles = new Map();
@@ -99,8 +100,12 @@ function told(news) {
   $("site").textContent = status.site;
   const ready = status.not_ready.length === 0;
   const cameras = status.cameras.filter((camera) => camera.state === "streaming").length;
-  const words = ready ? `✔ Ready: ${cameras} of ${status.cameras.length} cameras streaming` : `⚠ Not ready: ${status.not_ready.join("; ")}`;
+  const words = ready ? `✔ Ready: ${cameras} of ${status.cameras.length} cameras streaming` : `⚠ Not ready: ${some(status.not_ready)}`;
   if ($("health").textContent !== words) $("health").replaceChildren(h("span", { class: ready ? "good" : "warn" }, words));
+  const { reload_error: why, last_reload: when } = status.config;
+  const refused = why ? `✖ The configuration was changed at ${time(when)} and refused; the one before it stays in force.\n${why}` : "";
+  if ($("refused").textContent !== refused) $("refused").textContent = refused;
+  $("refused").hidden = !why;
   document.title = `${ready ? "" : "⚠ "}${status.site}`;
   const names = status.cameras.map((camera) => camera.name);
   if (names.join("\n") !== [...tiles.keys()].join("\n")) hang(names);
@@ -169,6 +174,8 @@ function paint(tile) {
   else if (!live) {
     lines.push(h("b", {}, `${sign} ${word}`));
     if (camera.why) lines.push(h("span", {}, camera.why));
+    // Not how long ago: that would move every second.
+    lines.push(h("span", {}, `since ${time(camera.since)}`));
     if (camera.retry_in_s !== null) lines.push(h("span", {}, `next try in ${seconds(camera.retry_in_s)}`));
   } else if (tile.frame === null) lines.push(h("span", {}, "waiting for a frame"));
   if (!live && tile.frame?.captured) lines.push(h("span", {}, `picture of ${new Date(tile.frame.captured).toLocaleTimeString()}`));
@@ -177,7 +184,7 @@ function paint(tile) {
   const age = tile.frame?.age_s;
   tile.figures.textContent = live
     ? `${camera.fps[1].toFixed(1)} frames/s${age === null || age === undefined ? "" : ` · result ${seconds(age)} old`}`
-    : "";
+    : camera.last_frame_age_s === null ? "no frame yet" : `last frame ${seconds(camera.last_frame_age_s)} ago`;
   tile.link.setAttribute("aria-label", chosen() === tile.name ? `${tile.name}: back to all cameras` : `${tile.name}, ${word}: enlarge`);
 }
 
@@ -187,6 +194,7 @@ function choose() {
   $("wall").classList.toggle("one", one !== null);
   $("back").hidden = one === null;
   $("camera").hidden = one === null;
+  events.show(one);
   for (const [name, tile] of tiles) {
     tile.root.hidden = one !== null && name !== one;
     tile.link.href = name === one ? "#" : address(name);
@@ -204,6 +212,8 @@ reloadButton.onclick = async () => {
   const answer = await fetch("/api/v1/reload", { method: "POST" }).catch(() => null);
   const body = await answer?.json().catch(() => null);
   if (answer?.ok) reloadTold.textContent = "✔ Checked and taken on; it comes into force once it is built.";
+  // What is wrong with it stands at the top as soon as the status has come; what it says here would be the same.
+  else if (body?.status === 422) reloadTold.textContent = "✖ Refused: see the top of the page.";
   else reloadTold.textContent = `✖ Refused: ${body?.detail ?? "no connection"}`;
 };
 
@@ -214,7 +224,7 @@ window.addEventListener("hashchange", () => {
 window.addEventListener("keydown", (event) => {
   const names = [...tiles.keys()];
   const at = names.indexOf(chosen());
-  if (at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
+  if ($("clip").open || at < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
   const step = { ArrowRight: 1, ArrowLeft: names.length - 1 }[event.key];
   if (event.key === "Escape") location.hash = "";
   else if (step) location.replace(address(names[(at + step) % names.length]));

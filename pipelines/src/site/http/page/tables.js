@@ -29,18 +29,38 @@ export function camera(one) {
       one.why && ["Why", one.why],
       one.retry_in_s !== null && ["Next try", `in ${seconds(one.retry_in_s)}`],
       ["Source", one.source],
+      one.remarks.length > 0 && ["Opened as", one.remarks.join("; ")],
       one.size && ["Picture", `${one.size[0]} × ${one.size[1]}`],
       ["Frames/s", `${one.fps[0].toFixed(1)} captured, ${one.fps[1].toFixed(1)} delivered`],
       ["Result age", `p50 ${ms(one.age.p50_ms)}, p90 ${ms(one.age.p90_ms)}, p99 ${ms(one.age.p99_ms)}, max ${ms(one.age.max_ms)}`],
       ["Frames", `${count(frames.captured)} captured, ${count(frames.delivered)} delivered, ${count(frames.in_flight)} in flight`],
       ["Dropped", reasons(frames.dropped)],
       ["Failed", reasons(frames.failed)],
+      ["Gaps", gaps(one.gaps)],
       ["Lost and found", `reconnects: ${count(one.reconnects)}, stalls: ${count(one.stalls)}, without frames: ${seconds(one.downtime_s)}`],
       ["Events", `${count(one.events[0])} now, ${count(one.events[1])} since the start`],
       ["Digest", one.digest.slice(0, 16)],
     ]),
     table("Stages", [["words", "Stage"], ["words", "Engine"], ...TIMES],
       one.stages.map((stage) => [`${stage.name} (${stage.kind})`, engine(stage), ...times(stage.took)])),
+  ];
+}
+
+// What is missing of a camera's frames, by kind.
+const gaps = (all) => reasons(Object.fromEntries(Object.entries(all)
+  .filter(([, n]) => n > 0).map(([kind, n]) => [kind.replaceAll("_", " "), n])));
+
+function board(one) {
+  if (!one) return [];
+  const heat = one.temperatures.map(([zone, t]) =>
+    `${one.too_hot.includes(zone) ? "⚠ too hot: " : ""}${zone} ${t.toFixed(0)} °C`);
+  const cooling = one.cooling.map(([kind, state, most]) => `${kind} at ${state} of ${most}`);
+  const slowed = one.max_fps === null ? "" : `; ${one.max_fps} frames/s of each camera are looked at`;
+  return [
+    ["Board", `${one.name} (${one.description})${one.power_mode ? `, power mode ${one.power_mode}` : ""}`],
+    ["Temperatures", heat.join(", ") || "no sensors"],
+    cooling.length > 0 && ["Cooling", cooling.join(", ")],
+    one.throttled && ["Heat", h("span", { class: "warn" }, `⚠ the machine slows itself down${slowed}`)],
   ];
 }
 
@@ -51,18 +71,30 @@ export function site(status) {
   const models = status.models.map((model) => [model.network, model.engine, count(model.cameras), count(model.queue),
     model.runs ? (model.regions / model.runs).toFixed(2) : "–", ...times(model.took)]);
   const config = status.config;
+  const media = status.media;
+  const mib = (bytes) => `${count(Math.round(bytes / 1048576))} MiB`;
+  const kept = media === null ? null : list([
+    ["Folder", media.dir],
+    ["State", [verdict(media.up, media.up ? "written" : "not written"), media.why ? h("div", {}, media.why) : null]],
+    ["Kept", `${count(media.recordings)} recordings, ${count(media.snapshots)} pictures: ${mib(media.bytes)} of at most ${mib(media.most_bytes)}`],
+    ["Now", `${count(media.recording)} being recorded, ${mib(media.waiting_bytes)} wait for the disk`],
+    ["Not written", reasons(media.dropped)],
+    ["Removed", reasons(media.removed)],
+  ]);
   return [
     outputs.length ? table("Outputs", [["words", "Output"], ["words", "State"], ["n", "In memory"], ["n", "On disk"], ["n", "Delivered"], ["words", "Dropped"]], outputs) : null,
     models.length ? table("Shared models", [["words", "Model"], ["words", "Engine"], ["n", "Cameras"], ["n", "Queue"], ["n", "Batch"], ...TIMES], models) : null,
+    kept ? h("h3", {}, "Recordings") : null,
+    kept,
     h("h3", {}, "Daemon"),
     list([
       ["Tapetum", `${status.version}, up ${seconds(status.uptime_s)}`],
       ["Memory", status.rss_bytes === null ? "–" : `${(status.rss_bytes / 1048576).toFixed(0)} MiB`],
       ["CPU", `${((100 * status.cpu_s) / Math.max(status.uptime_s, 1)).toFixed(0)} % of a core`],
-      status.board && ["Board", status.board.name],
-      status.board && ["Temperatures", status.board.temperatures.map(([zone, t]) =>
-        `${status.board.too_hot.includes(zone) ? "⚠ too hot: " : ""}${zone} ${t.toFixed(0)} °C`).join(", ")],
+      ...board(status.board),
       ["Configuration", `${config.path}, in force since ${time(config.loaded)}`],
+      config.reloading && ["Reload", h("span", { class: "warn" }, `◌ a new configuration is being taken in since ${time(config.last_reload)}`)],
+      !config.reload_error && config.reload_did.length && ["Last reload", `${time(config.last_reload)}: ${config.reload_did.join(", ")}`],
       config.reload_error && ["Last reload", h("span", { class: "bad" }, `✖ refused ${time(config.last_reload)}: ${config.reload_error}`)],
     ]),
   ].filter(Boolean);

@@ -50,6 +50,12 @@ export function time(text) {
   return text ? new Date(text).toLocaleString() : "–";
 }
 
+// A list that may be long: of many, the first.
+export function some(words, most = 3) {
+  const more = words.length - most;
+  return words.slice(0, most).join("; ") + (more > 0 ? `; and ${more} more` : "");
+}
+
 export function reasons(counts) {
   const parts = Object.entries(counts).filter(([, n]) => n > 0).map(([reason, n]) => `${count(n)} ${reason}`);
   return parts.length ? parts.join(", ") : "none";

@@ -55,6 +55,10 @@ impl std::fmt::Display for Fault {
 /// Opens or makes the database `path`: WAL, and a commit is on the disk before it returns (`synchronous = FULL`), so that neither a
 /// kill nor a loss of power takes what was committed, as far as the disk does what it says.
 pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
+    if let Some(folder) = path.parent() {
+        // Where there was no room for it before. What is wrong is told by what follows.
+        fs::create_dir_all(folder).ok();
+    }
     let db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
     // Before the first table, else it has no effect: lets space be given back in small steps.

@@ -169,8 +169,9 @@ impl<K: Keeper> Writer<K> {
         queue.first >= mark && queue.dropped == dropped
     }
 
-    /// Ends the thread when everything is on disk, after `within` at the latest. What is left then is dropped, and told.
-    pub fn stop(&self, within: Duration) {
+    /// Ends the thread when everything is on disk, after `within` at the latest. What is left then is dropped, and told. Whether the
+    /// thread has ended and the file is closed.
+    pub fn stop(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
         queue.stop = Some(until);
@@ -190,6 +191,7 @@ impl<K: Keeper> Writer<K> {
             // A thread that panicked has nothing more to say.
             thread.join().ok();
         }
+        ended
     }
 }
 

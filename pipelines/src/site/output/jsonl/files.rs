@@ -97,6 +97,8 @@ impl Files {
 
     /// The file that takes a line of `length` bytes on `day`: the last one of the day, or a new one.
     fn next(&self, kind: &str, day: &str, length: u64) -> io::Result<Current> {
+        // Where there was no room for it before.
+        fs::create_dir_all(&self.dir)?;
         let newest = self.list()?.into_iter().rfind(|found| found.kind == kind);
         let (day, mut number) = match newest {
             Some(found) if *found.day >= *day => (found.day, found.number),

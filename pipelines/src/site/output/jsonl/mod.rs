@@ -18,7 +18,7 @@ use tapetum_runtime::{
 };
 
 use self::files::{Files, Limits};
-use super::{Kind, Output, OutputKind, Place, below, reading, tally::Tally};
+use super::{Kind, Output, OutputKind, Place, below, folder, reading, spec::Spec, tally::Tally};
 use crate::site::{message::Message, status::OutputStatus};
 
 /// `kind = "jsonl"`.
@@ -108,15 +108,39 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Line>,
-    /// Lines that were written or dropped so far.
-    first: u64,
+    /// Number of the next line.
+    next: u64,
     dropped: u64,
     stop: Option<Instant>,
     ended: bool,
 }
 
-/// What stands at the head of a file's name, and a line of it with its line feed.
-type Line = (&'static str, Arc<[u8]>);
+#[derive(Clone)]
+struct Line {
+    /// In the order in which lines were offered.
+    number: u64,
+    /// What stands at the head of the file's name.
+    kind: &'static str,
+    /// With its line feed.
+    text: Arc<[u8]>,
+}
+
+const EVENTS: &str = "events";
+const RESULTS: &str = "results";
+
+impl Queue {
+    /// Whether everything before the line `mark` was written or dropped.
+    fn past(&self, mark: u64) -> bool {
+        self.waiting.front().is_none_or(|line| line.number >= mark)
+    }
+
+    /// Makes room for one more. Results are the many, and worth less than events.
+    fn drop_one(&mut self) {
+        let result = self.waiting.iter().position(|line| line.kind == RESULTS);
+        self.waiting.remove(result.unwrap_or(0));
+        self.dropped += 1;
+    }
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -124,32 +148,35 @@ impl Shared {
     }
 }
 
-/// Starts the output called `name`.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] if its folder cannot be made.
-pub fn open(name: &str, spec: &JsonlSpec, place: &Place) -> Result<Jsonl> {
-    let dir = below(&place.state, &spec.dir);
-    std::fs::create_dir_all(&dir).map_err(|e| {
-        Error::new(ErrorKind::Environment, format!("{}: cannot create the folder: {e}", dir.display()))
-            .caused_by(e)
-    })?;
-    let shared = Arc::new(Shared {
-        queue: Mutex::default(),
-        wake: Condvar::new(),
-        done: Condvar::new(),
-        tally: Tally::default(),
-    });
-    shared.tally.up();
-    let limits = Limits { file: spec.max_file_bytes, all: spec.max_bytes };
-    let (inside, sync) = (Arc::clone(&shared), spec.sync);
-    thread::Builder::new()
-        .name("output-jsonl".to_owned())
-        .spawn(move || run(&inside, Files::new(dir, limits), sync))
-        .map_err(|e| {
-            Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
-        })?;
-    Ok(Jsonl { name: name.to_owned(), spec: spec.clone(), shared })
+impl Spec for JsonlSpec {
+    fn claims(&self, _: &str, place: &Place) -> Vec<String> {
+        vec![format!("the folder {}", below(&place.state, &self.dir).display())]
+    }
+
+    fn check(&self, place: &Place) -> Result<()> {
+        folder(&below(&place.state, &self.dir))
+    }
+
+    fn open(&self, name: &str, place: &Place) -> Result<Arc<dyn Output>> {
+        self.check(place)?;
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+            tally: Tally::default(),
+        });
+        shared.tally.up();
+        let limits = Limits { file: self.max_file_bytes, all: self.max_bytes };
+        let files = Files::new(below(&place.state, &self.dir), limits);
+        let (inside, sync) = (Arc::clone(&shared), self.sync);
+        thread::Builder::new()
+            .name("output-jsonl".to_owned())
+            .spawn(move || run(&inside, files, sync))
+            .map_err(|e| {
+                Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
+            })?;
+        Ok(Arc::new(Jsonl { name: name.to_owned(), spec: self.clone(), shared }))
+    }
 }
 
 fn run(shared: &Shared, mut files: Files, sync: Sync) {
@@ -169,7 +196,7 @@ fn run(shared: &Shared, mut files: Files, sync: Sync) {
                 return shared.done.notify_all();
             }
             match queue.waiting.front() {
-                Some(line) if !std::mem::take(&mut broken) => break Some((line.clone(), queue.first)),
+                Some(line) if !std::mem::take(&mut broken) => break Some(line.clone()),
                 None if sync == Sync::Second
                     && files.dirty()
                     && synced.elapsed() >= Duration::from_secs(1) =>
@@ -183,7 +210,7 @@ fn run(shared: &Shared, mut files: Files, sync: Sync) {
         drop(queue);
         let due = sync == Sync::Each || sync == Sync::Second && synced.elapsed() >= Duration::from_secs(1);
         let mut written = match &line {
-            Some(((kind, line), _)) => files.append(kind, line, SystemTime::now()),
+            Some(line) => files.append(line.kind, &line.text, SystemTime::now()),
             None => Ok(()),
         };
         if due {
@@ -199,11 +226,10 @@ fn run(shared: &Shared, mut files: Files, sync: Sync) {
             }
         }
         let mut queue = shared.lock();
-        if let Some((_, number)) = line
-            && number == queue.first
+        if let Some(line) = line
+            && queue.waiting.front().is_some_and(|first| first.number == line.number)
         {
             queue.waiting.pop_front();
-            queue.first += 1;
             shared.tally.delivered(1);
         }
         drop(queue);
@@ -217,15 +243,15 @@ impl Output for Jsonl {
     }
 
     fn offer(&self, message: &Message) {
-        let line: Line = match message {
+        let (kind, text): (_, Arc<[u8]>) = match message {
             Message::Event(event) if self.spec.events => {
                 let Ok(mut json) = serde_json::to_vec(&**event) else {
                     return self.shared.tally.dropped("not JSON", 1);
                 };
                 json.push(b'\n');
-                ("events", json.into())
+                (EVENTS, json.into())
             }
-            Message::Result(result) if self.spec.results => ("results", result.line.as_slice().into()),
+            Message::Result(result) if self.spec.results => (RESULTS, result.line.as_slice().into()),
             _ => return,
         };
         let mut queue = self.shared.lock();
@@ -233,11 +259,12 @@ impl Output for Jsonl {
             return self.shared.tally.dropped("stopped", 1);
         }
         if queue.waiting.len() >= WAITING {
-            queue.waiting.pop_front();
-            (queue.first, queue.dropped) = (queue.first + 1, queue.dropped + 1);
+            queue.drop_one();
             self.shared.tally.dropped("memory full", 1);
         }
-        queue.waiting.push_back(line);
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back(Line { number, kind, text });
         drop(queue);
         self.shared.wake.notify_one();
     }
@@ -245,22 +272,22 @@ impl Output for Jsonl {
     fn flush(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
-        let (mark, dropped) = (queue.first + queue.waiting.len() as u64, queue.dropped);
-        while queue.first < mark && !queue.ended {
+        let (mark, dropped) = (queue.next, queue.dropped);
+        while !queue.past(mark) && !queue.ended {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
             queue = self.shared.done.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        queue.first >= mark && queue.dropped == dropped
+        queue.past(mark) && queue.dropped == dropped
     }
 
     fn status(&self) -> OutputStatus {
         self.shared.tally.status(&self.name, self.shared.lock().waiting.len() as u64, 0)
     }
 
-    fn stop(&self, within: Duration) {
+    fn stop(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
         queue.stop.get_or_insert(until);
@@ -273,9 +300,14 @@ impl Output for Jsonl {
             queue = self.shared.done.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let left = std::mem::take(&mut queue.waiting).len() as u64;
-        queue.first += left;
+        let ended = queue.ended;
         drop(queue);
         self.shared.tally.dropped("stopped", left);
+        ended
+    }
+
+    fn wants_results(&self) -> bool {
+        self.spec.results
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is to be said besides events, where only the last word counts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +23,9 @@ pub(super) struct Live {
     every: Option<Duration>,
     /// By topic: payload, and whether the broker must be told.
     retained: BTreeMap<String, (Arc<str>, bool)>,
+    /// Cameras whose state was told, and cameras with the labels that are counted.
+    stated: BTreeSet<String>,
+    counted: BTreeSet<(String, String)>,
     results: HashMap<String, Newest>,
     /// By topic: the picture's file.
     pictures: BTreeMap<String, PathBuf>,
@@ -43,14 +46,50 @@ impl Live {
             discovery: spec.discovery.clone(),
             every: (spec.results_per_s > 0.0).then(|| Duration::from_secs_f32(1.0 / spec.results_per_s)),
             retained: BTreeMap::new(),
+            stated: BTreeSet::new(),
+            counted: BTreeSet::new(),
             results: HashMap::new(),
             pictures: BTreeMap::new(),
         };
-        for (camera, labels) in &place.cameras {
-            // What an earlier run may have left on the broker does not hold: nothing is seen yet.
-            labels.iter().for_each(|label| live.count(camera, label, 0));
-        }
+        live.cameras(&place.cameras);
         live
+    }
+
+    /// These are the cameras from now on. What the broker keeps of others and of labels that are counted no more is taken back.
+    pub fn cameras(&mut self, cameras: &[(String, Vec<String>)]) {
+        let counts = |camera: &str, label: &String| {
+            cameras
+                .iter()
+                .any(|(name, labels)| name == camera && (labels.is_empty() || labels.contains(label)))
+        };
+        let gone: Vec<_> =
+            self.counted.iter().filter(|(camera, label)| !counts(camera, label)).cloned().collect();
+        for (camera, label) in gone {
+            self.retain(self.topics.count(&camera, &label), "");
+            if self.snapshots {
+                self.retain(self.topics.snapshot(&camera, &label), "");
+            }
+            if let Some(under) = self.discovery.clone() {
+                self.retain(self.topics.discovery(&under, &camera, &label).0, "");
+            }
+            self.counted.remove(&(camera, label));
+        }
+        let gone: Vec<_> =
+            self.stated.iter().filter(|name| !cameras.iter().any(|(n, _)| n == *name)).cloned().collect();
+        for camera in gone {
+            self.retain(self.topics.state(&camera), "");
+            self.stated.remove(&camera);
+        }
+        for (camera, labels) in cameras {
+            for label in labels.iter().filter(|label| !self.counts(camera, label)).collect::<Vec<_>>() {
+                // What an earlier run may have left on the broker does not hold: nothing is seen yet.
+                self.count(camera, label, 0);
+            }
+        }
+    }
+
+    fn counts(&self, camera: &str, label: &str) -> bool {
+        self.counted.contains(&(camera.to_owned(), label.to_owned()))
     }
 
     pub fn event(&mut self, event: &Event) {
@@ -64,6 +103,7 @@ impl Live {
 
     pub fn camera(&mut self, news: &CameraNews) {
         if let Ok(json) = serde_json::to_string(news) {
+            self.stated.insert(news.camera.clone());
             self.retain(self.topics.state(&news.camera), &json);
         }
     }
@@ -88,7 +128,9 @@ impl Live {
 
     fn count(&mut self, camera: &str, label: &str, count: usize) {
         let topic = self.topics.count(camera, label);
-        if let Some(under) = self.discovery.as_deref().filter(|_| !self.retained.contains_key(&topic)) {
+        if self.counted.insert((camera.to_owned(), label.to_owned()))
+            && let Some(under) = &self.discovery
+        {
             let (topic, payload) = self.topics.discovery(under, camera, label);
             self.retain(topic, &payload);
         }

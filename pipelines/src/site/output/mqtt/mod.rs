@@ -29,6 +29,7 @@ use self::{live::Live, topics::Topics};
 use super::{
     Kind, Output, OutputKind, Place,
     reading::{self, SecretFrom},
+    spec::{Spec, secret_file},
     spool::{Spool, SpoolSpec},
     tally::Tally,
     tls,
@@ -189,6 +190,7 @@ impl MqttSpec {
 /// The output.
 pub struct Mqtt {
     name: String,
+    results: bool,
     shared: Arc<Shared>,
 }
 
@@ -220,49 +222,72 @@ impl Shared {
     }
 }
 
-/// Starts the output called `name`. The broker need not be there.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] or [`ErrorKind::BadFile`] if a password or certificate cannot be read.
-pub fn open(name: &str, spec: &MqttSpec, place: &Place) -> Result<Mqtt> {
-    let topics = Topics::new(spec.prefix.as_deref(), &place.site);
-    let password = spec.password.as_ref().map(SecretFrom::read).transpose()?;
-    let transport = match spec.tls {
-        false => rumqttc::Transport::Tcp,
-        true => {
-            let client = spec.client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
-            rumqttc::Transport::tls_with_config(tls::client(spec.ca.as_deref(), client)?.into())
-        }
-    };
-    let options = link::Options {
-        version: spec.version,
-        host: spec.host.clone(),
-        port: spec.port,
-        client_id: spec
-            .client_id
-            .clone()
-            .unwrap_or_else(|| format!("tapetum-{}", topics::level(&place.site))),
-        transport,
-        login: spec.user.clone().map(|user| (user, password)),
-        keep_alive: spec.keep_alive,
-        available: topics.available(),
-    };
-    let tally = Arc::new(Tally::default());
-    let path = place.state.join(format!("{name}.spool.sqlite"));
-    let shared = Arc::new(Shared {
-        spool: Spool::open(path, spec.spool.clone(), Arc::clone(&tally))?,
-        live: Mutex::new(Live::new(spec, place, topics.clone())),
-        tally,
-        bell: Notify::new(),
-        ending: Mutex::default(),
-        ended: Condvar::new(),
-    });
-    shared.tally.down("not yet connected");
-    let inside = session::Inside { shared: Arc::clone(&shared), options, topics };
-    thread::Builder::new().name("output-mqtt".to_owned()).spawn(move || inside.run()).map_err(|e| {
-        Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
-    })?;
-    Ok(Mqtt { name: name.to_owned(), shared })
+impl MqttSpec {
+    fn client_id(&self, site: &str) -> String {
+        self.client_id.clone().unwrap_or_else(|| format!("tapetum-{}", topics::level(site)))
+    }
+
+    /// Reads the password and certificates.
+    fn options(&self, site: &str, available: String) -> Result<link::Options> {
+        let password = self.password.as_ref().map(SecretFrom::read).transpose()?;
+        let transport = match self.tls {
+            false => rumqttc::Transport::Tcp,
+            true => {
+                let client = self.client.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+                rumqttc::Transport::tls_with_config(tls::client(self.ca.as_deref(), client)?.into())
+            }
+        };
+        Ok(link::Options {
+            version: self.version,
+            host: self.host.clone(),
+            port: self.port,
+            client_id: self.client_id(site),
+            transport,
+            login: self.user.clone().map(|user| (user, password)),
+            keep_alive: self.keep_alive,
+            available,
+        })
+    }
+}
+
+impl Spec for MqttSpec {
+    fn reads(&mut self) -> Vec<&mut PathBuf> {
+        let (cert, key) = self.client.as_mut().map(|(cert, key)| (cert, key)).unzip();
+        [secret_file(self.password.as_mut()), self.ca.as_mut(), cert, key].into_iter().flatten().collect()
+    }
+
+    /// A broker ends the connection of a client when another of the same name comes.
+    fn claims(&self, name: &str, place: &Place) -> Vec<String> {
+        let client =
+            format!("the client id {:?} at {}:{}", self.client_id(&place.site), self.host, self.port);
+        vec![format!("the file {}", Spool::file(&place.state, name).display()), client]
+    }
+
+    fn check(&self, place: &Place) -> Result<()> {
+        self.options(&place.site, String::new()).map(drop)
+    }
+
+    /// The broker need not be there.
+    fn open(&self, name: &str, place: &Place) -> Result<Arc<dyn Output>> {
+        let topics = Topics::new(self.prefix.as_deref(), &place.site);
+        let options = self.options(&place.site, topics.available())?;
+        let tally = Arc::new(Tally::default());
+        let spool = Spool::open(Spool::file(&place.state, name), self.spool.clone(), Arc::clone(&tally))?;
+        let shared = Arc::new(Shared {
+            spool,
+            live: Mutex::new(Live::new(self, place, topics.clone())),
+            tally,
+            bell: Notify::new(),
+            ending: Mutex::default(),
+            ended: Condvar::new(),
+        });
+        shared.tally.down("not yet connected");
+        let inside = session::Inside { shared: Arc::clone(&shared), options, topics };
+        thread::Builder::new().name("output-mqtt".to_owned()).spawn(move || inside.run()).map_err(|e| {
+            Error::new(ErrorKind::Environment, format!("cannot start a thread: {e}")).caused_by(e)
+        })?;
+        Ok(Arc::new(Mqtt { name: name.to_owned(), results: self.results_per_s > 0.0, shared }))
+    }
 }
 
 impl Output for Mqtt {
@@ -294,7 +319,7 @@ impl Output for Mqtt {
     }
 
     /// The broker gets half of the time to take what is under way and that we go; the disk gets the rest.
-    fn stop(&self, within: Duration) {
+    fn stop(&self, within: Duration) -> bool {
         let start = Instant::now();
         let until = start + within / 2;
         let mut ending = self.shared.ending();
@@ -309,7 +334,16 @@ impl Output for Mqtt {
             ending = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(ending);
-        self.shared.spool.stop(within.saturating_sub(start.elapsed()));
+        self.shared.spool.stop(within.saturating_sub(start.elapsed()))
+    }
+
+    fn wants_results(&self) -> bool {
+        self.results
+    }
+
+    fn cameras(&self, cameras: &[(String, Vec<String>)]) {
+        self.shared.live().cameras(cameras);
+        self.shared.bell.notify_one();
     }
 }
 

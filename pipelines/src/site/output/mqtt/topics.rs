@@ -48,7 +48,8 @@ impl Topics {
     /// (home-assistant.io/integrations/mqtt, discovery; home-assistant.io/integrations/binary_sensor.mqtt).
     pub fn discovery(&self, under: &str, camera: &str, label: &str) -> (String, String) {
         let device = format!("tapetum_{}_{}", id(&self.site), id(camera));
-        let unique = format!("{device}_{}", id(label));
+        // Not `_`, which both names may have: camera a_b with label c is not camera a with label b_c.
+        let unique = format!("{device}/{}", id(label));
         let payload = json!({
             "name": label,
             "unique_id": unique,
@@ -93,4 +94,28 @@ pub(super) fn valid(topic: &str) -> bool {
             && !level.contains(|c: char| "+#".contains(c) || c.is_control() || c.is_whitespace())
     };
     topic.len() < 200 && !topic.starts_with('$') && topic.split('/').all(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn cameras_and_labels_that_look_alike_have_topics_and_ids_of_their_own() {
+        let topics = Topics::new(None, "a b");
+        let mut seen = HashSet::new();
+        for (camera, label) in
+            [("a", "b_c"), ("a_b", "c"), ("a-b", "c"), ("a", "b"), ("a", "state"), ("a", "result")]
+        {
+            let (topic, payload) = topics.discovery("ha", camera, label);
+            let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
+            for own in [topic, payload["unique_id"].as_str().unwrap().to_owned(), topics.count(camera, label)]
+            {
+                assert!(seen.insert(own.clone()), "{own} twice");
+            }
+        }
+        assert!(!seen.contains(&topics.state("a")) && !seen.contains(&topics.result("a")));
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! An event is one row, as it was told last. Old rows go by age and by the size of the file.
 
+mod age;
 mod read;
 mod tables;
 mod write;
@@ -13,14 +14,14 @@ use std::{
 };
 
 use tapetum_runtime::{
-    Error, ErrorKind, Result,
+    Error, Result,
     settings::{Reader, Table},
 };
 
-use super::{Kind, Output, OutputKind, Place, below, db::Writer, reading, tally::Tally};
+use super::{Kind, Output, OutputKind, Place, below, db::Writer, reading, spec::Spec, tally::Tally};
 use crate::site::{message::Message, status::OutputStatus};
 
-pub use read::{EventQuery, Page, StoreReader};
+pub use read::StoreReader;
 
 /// `kind = "sqlite"`.
 pub(super) const SQLITE: OutputKind = OutputKind {
@@ -88,31 +89,35 @@ pub struct Store {
     tally: Arc<Tally>,
 }
 
-/// Starts the output called `name`.
-///
-/// # Errors
-/// [`ErrorKind::Environment`] if its folder cannot be made, [`ErrorKind::Unsupported`] if a newer Tapetum has made the file.
-pub fn open(name: &str, spec: &SqliteSpec, place: &Place) -> Result<Store> {
-    let path = spec.file(&place.state);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| {
-            let what = format!("{}: cannot create the folder: {e}", folder.display());
-            Error::new(ErrorKind::Environment, what).caused_by(e)
-        })?;
+impl Spec for SqliteSpec {
+    fn claims(&self, _: &str, place: &Place) -> Vec<String> {
+        vec![format!("the file {}", self.file(&place.state).display())]
     }
-    if let Some(version) = read::version(&path).filter(|version| *version > tables::version()) {
-        return Err(Error::unsupported(format!(
-            "{}: made by a newer Tapetum (version {version} of its tables, this one knows {}); use that one, or name \
-             another file",
-            path.display(),
-            tables::version()
-        )));
+
+    fn check(&self, place: &Place) -> Result<()> {
+        let path = self.file(&place.state);
+        if let Some(folder) = path.parent() {
+            super::folder(folder)?;
+        }
+        match read::version(&path).filter(|version| *version > tables::version()) {
+            None => Ok(()),
+            Some(version) => Err(Error::unsupported(format!(
+                "{}: made by a newer Tapetum (version {version} of its tables, this one knows {}); use that one, or name \
+                 another file",
+                path.display(),
+                tables::version()
+            ))),
+        }
     }
-    let tally = Arc::new(Tally::default());
-    let rows = write::Rows::new(spec.clone(), Arc::clone(&tally));
-    let told = Arc::clone(&tally);
-    let writer = Writer::start(path, rows, move |_| told.dropped("memory full", 1))?;
-    Ok(Store { name: name.to_owned(), results: spec.results, writer, tally })
+
+    fn open(&self, name: &str, place: &Place) -> Result<Arc<dyn Output>> {
+        self.check(place)?;
+        let tally = Arc::new(Tally::default());
+        let rows = write::Rows::new(self.clone(), Arc::clone(&tally));
+        let told = Arc::clone(&tally);
+        let writer = Writer::start(self.file(&place.state), rows, move |_| told.dropped("memory full", 1))?;
+        Ok(Arc::new(Store { name: name.to_owned(), results: self.results, writer, tally }))
+    }
 }
 
 impl Output for Store {
@@ -139,7 +144,11 @@ impl Output for Store {
         self.tally.status(&self.name, self.writer.waiting(|jobs| jobs.len() as u64), 0)
     }
 
-    fn stop(&self, within: Duration) {
-        self.writer.stop(within);
+    fn stop(&self, within: Duration) -> bool {
+        self.writer.stop(within)
+    }
+
+    fn wants_results(&self) -> bool {
+        self.results
     }
 }

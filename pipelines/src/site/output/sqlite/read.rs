@@ -1,48 +1,20 @@
 //! Questions to the store, beside its writer.
 
-use std::{path::Path, time::SystemTime};
+use std::path::Path;
 
 use rusqlite::{Connection, Row, params};
 use tapetum_runtime::{Error, ErrorKind, Result};
 
 use crate::site::{
+    event::{EventPage, EventQuery},
     message::Event,
     output::{db, unix_ms},
 };
-
-/// Most events of one page.
-const MOST: usize = 1000;
 
 /// Reads the store; many may, in any process, while it is written.
 pub struct StoreReader {
     db: Connection,
     path: String,
-}
-
-/// Which events are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EventQuery {
-    /// Only of this camera.
-    pub camera: Option<String>,
-    /// Only of this label.
-    pub label: Option<String>,
-    /// Only those that started then or later.
-    pub from: Option<SystemTime>,
-    /// Only those that started before.
-    pub to: Option<SystemTime>,
-    /// Only those before this id: [`Page::next`] of the page before.
-    pub before: Option<String>,
-    /// Most events of the page, 1–1000.
-    pub limit: usize,
-}
-
-/// Some events, the newest first.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Page {
-    /// At most as many as asked for.
-    pub events: Vec<Event>,
-    /// For [`EventQuery::before`], if there are more.
-    pub next: Option<String>,
 }
 
 impl StoreReader {
@@ -60,8 +32,8 @@ impl StoreReader {
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] if the store cannot be read now.
-    pub fn events(&self, query: &EventQuery) -> Result<Page> {
-        let limit = query.limit.clamp(1, MOST);
+    pub fn events(&self, query: &EventQuery) -> Result<EventPage> {
+        let limit = query.limit.clamp(1, EventQuery::MOST);
         let mut events = self.ask(
             "SELECT event FROM events
              WHERE (?1 IS NULL OR camera = ?1) AND (?2 IS NULL OR label = ?2)
@@ -70,9 +42,9 @@ impl StoreReader {
             params![
                 query.camera,
                 query.label,
-                query.from.map(unix_ms),
-                query.to.map(unix_ms),
-                query.before,
+                query.after.map(unix_ms),
+                query.before.map(unix_ms),
+                query.cursor,
                 // One more tells whether there is a next page.
                 limit as i64 + 1
             ],
@@ -80,7 +52,7 @@ impl StoreReader {
         let more = events.len() > limit;
         events.truncate(limit);
         let next = events.last().filter(|_| more).map(|event| event.id.clone());
-        Ok(Page { events, next })
+        Ok(EventPage { events, next })
     }
 
     /// The event `id`, if it is kept.

@@ -3,12 +3,12 @@
 use std::{
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{SqliteSpec, tables};
+use super::{SqliteSpec, age::Age, tables};
 use crate::site::{
     message::{Event, FrameResult, Phase},
     output::{
@@ -35,16 +35,22 @@ pub struct Rows {
     written: u64,
     /// Bytes written since the size was looked at.
     since: usize,
+    age: Age,
+    began: Instant,
 }
 
 impl Rows {
     pub(super) fn new(spec: SqliteSpec, tally: Arc<Tally>) -> Self {
-        Self { spec, tally, written: 0, since: 0 }
+        Self { spec, tally, written: 0, since: 0, age: Age::default(), began: Instant::now() }
     }
 
     /// By age.
-    fn forget(&self, db: &Connection) -> rusqlite::Result<()> {
+    fn forget(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let now = unix_ms(SystemTime::now());
+        let newest = db.query_row("SELECT max(start_ms) FROM events", [], |row| row.get(0))?;
+        if !self.age.trusted(now, self.began.elapsed(), newest) {
+            return Ok(());
+        }
         let before = |keep: Duration| now.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
         let sql = "DELETE FROM events WHERE start_ms < ?1 AND phase = 'end'";
         db.execute(sql, [before(self.spec.keep)])?;

@@ -1,4 +1,4 @@
-//! A disk that can be filled: a small tmpfs, where the machine lets us mount one.
+//! A small disk: a tmpfs, where the machine lets us mount one.
 
 use std::{
     ffi::CString,
