@@ -100,6 +100,10 @@ fn look_at_everything(daemon: &Daemon) {
             "/api/v1/events/none",
             "/api/v1/media/x",
         ] {
+            // Ten wrong tokens within a minute, and the right one would have to wait, too.
+            if headers == wrong && path != "/api/v1/status" {
+                continue;
+            }
             let (code, answer) = daemon.request("GET", path, headers);
             clean(&format!("{path} ({code})"), answer.as_bytes());
             if headers == token && path == "/api/v1/status" {

@@ -77,7 +77,9 @@ fn panels(report: &Report) -> Vec<Panel> {
         dashed: false,
         values,
     };
-    let slope = report.memory.map(|t| format!(", {:+.1} KiB/min ({:+.1} to {:+.1})", t.slope, t.low, t.high));
+    let slope = report
+        .memory
+        .map(|t| format!(", second half {:+.1} KiB/min ({:+.1} to {:+.1})", t.slope, t.low, t.high));
     let memory = Panel {
         title: format!("resident memory, MiB{}", slope.unwrap_or_default()),
         lines: vec![line("daemon", 0, some(&series.rss_mib))],

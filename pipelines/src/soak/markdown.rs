@@ -56,7 +56,7 @@ pub fn markdown(report: &Report) -> String {
     out.push_str(
         "\nReceived is what the source's thread has read; a loop that has no time to be read at all leaves frames out, as a camera \
          does, and these were never received. Ages are from the source handing the frame over to delivery, since the daemon's \
-         start. The memory's slope is the median of the slopes between all pairs of medians of equal stretches, with its 95 % \
+         start. The memory's slope (of the second half) is the median of the slopes between all pairs of medians of equal stretches, with its 95 % \
          interval.\n",
     );
     out

@@ -34,7 +34,7 @@ pub struct Report {
     pub jain: f64,
     /// The daemon at the first and at the last look.
     pub process: [Process; 2],
-    /// Of resident memory, in KiB per minute.
+    /// Of resident memory in the second half, in KiB per minute.
     pub memory: Option<Trend>,
     /// Cores that the daemon used, on average.
     pub cores: f64,

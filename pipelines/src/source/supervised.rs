@@ -33,6 +33,9 @@ pub struct LiveOptions {
     pub packets: bool,
 }
 
+/// How much later a network camera gives up by itself than it is given up.
+const LATER: Duration = Duration::from_secs(1);
+
 /// Opens a source. It returns soon after the [`Stop`] is set.
 pub type Opener = Box<dyn FnMut(&Stop) -> Opened + Send>;
 
@@ -53,7 +56,9 @@ pub struct Supervised {
 /// [`ErrorKind::Environment`] if the system gives no thread. What is wrong with `spec` shows in the state: one camera
 /// that is configured wrongly does not keep the others from starting.
 pub fn open_live(spec: &str, options: &LiveOptions, stop: Stop) -> Result<Supervised> {
-    let (name, spec, rtsp) = (rtsp::shown(spec), spec.to_owned(), options.rtsp.clone());
+    let (name, spec, mut rtsp) = (rtsp::shown(spec), spec.to_owned(), options.rtsp.clone());
+    // Whoever notices first tells it, and what is noticed here is counted as a stall.
+    rtsp.stall = rtsp.stall.max(options.patience.stall + LATER);
     let open: Opener = Box::new(move |stop| match spec.starts_with(rtsp::SCHEME) {
         true => rtsp::Rtsp::open(&spec, &rtsp, stop).map(|source| Box::new(source) as Box<dyn Source>),
         false => super::open(&spec),

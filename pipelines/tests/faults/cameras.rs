@@ -50,8 +50,10 @@ pub fn killed(lengths: Lengths) -> Option<Row> {
     let scene = Scene::new(Some(&format!("source = '{}'", server.url("pattern"))), "");
     let daemon = scene.start();
     let other = Bystander::watch(&daemon);
+    let from = Instant::now();
     drop(server);
-    let noticed = wait("that the server is gone is told", || !streams(&daemon));
+    wait("that the server is gone is told", || !streams(&daemon));
+    let noticed = from.elapsed();
     let lasts = lengths.of(20);
     std::thread::sleep(lasts.saturating_sub(noticed));
     let _server = Server::start(&["--port", &port])?;

@@ -79,8 +79,10 @@ pub fn broker_gone(lengths: Lengths) -> Option<Row> {
     let scene = Scene::new(None, &outputs);
     let daemon = scene.start();
     let other = Bystander::watch(&daemon);
+    let from = std::time::Instant::now();
     broker.end();
-    let noticed = wait("that it is gone is told", || output(&daemon, "mqtt")["up"] == false);
+    wait("that it is gone is told", || output(&daemon, "mqtt")["up"] == false);
+    let noticed = from.elapsed();
     let lasts = lengths.of(60);
     std::thread::sleep(lasts.saturating_sub(noticed));
     let kept = output(&daemon, "mqtt")["spooled"].as_u64().unwrap();

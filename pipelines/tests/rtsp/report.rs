@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     net::{Shutdown, TcpStream},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -37,14 +37,15 @@ fn report(time: SystemTime, stamp: u32) -> Vec<u8> {
     bytes
 }
 
-/// How long after the arrival each picture was taken, by its `captured`, from a camera that says at the start that its clock is
-/// `behind` (or ahead of, if negative) by so many seconds.
-fn told(behind: Option<f64>) -> Vec<f64> {
+/// Of a picture: when the camera's first picture left it, this picture's time in the stream, its `captured`, and when it was read.
+type Told = (SystemTime, Duration, SystemTime, SystemTime);
+
+/// What becomes of a camera's pictures that says at the start that its clock is `behind` (or ahead of, if negative) by so many seconds.
+fn told(behind: Option<f64>) -> Vec<Told> {
     let packets = packetized(&CLIP.packets[..12]);
-    let first = packets[0].stamp;
-    // When the camera took its first picture, by its own clock.
-    let began = std::sync::Arc::new(Mutex::new(UNIX_EPOCH));
-    let theirs = began.clone();
+    let first = packets.iter().map(|p| p.stamp).min().unwrap();
+    let began = Arc::new(Mutex::new(UNIX_EPOCH));
+    let theirs = Arc::clone(&began);
     let camera = Responder::start(move |_, mut stream: TcpStream| {
         if !responder::play(&mut stream, &sdp("H264", "")) {
             return;
@@ -52,12 +53,8 @@ fn told(behind: Option<f64>) -> Vec<f64> {
         let now = SystemTime::now();
         *theirs.lock().unwrap() = now;
         if let Some(behind) = behind {
-            let said = if behind >= 0.0 {
-                now - Duration::from_secs_f64(behind)
-            } else {
-                now + Duration::from_secs_f64(-behind)
-            };
-            let report = report(said, first);
+            let apart = Duration::from_secs_f64(behind.abs());
+            let report = report(if behind >= 0.0 { now - apart } else { now + apart }, first);
             let mut bytes = vec![b'$', 1];
             bytes.extend((report.len() as u16).to_be_bytes());
             bytes.extend(report);
@@ -75,12 +72,8 @@ fn told(behind: Option<f64>) -> Vec<f64> {
     let (mut frame, mut told) = (Frame::default(), Vec::new());
     while let Ok(next) = source.next(&mut frame) {
         if matches!(next, Next::Frame) {
-            let since = |time: SystemTime, from: SystemTime| match time.duration_since(from) {
-                Ok(after) => after.as_secs_f64(),
-                Err(before) => -before.duration().as_secs_f64(),
-            };
-            let expected = *began.lock().unwrap() + frame.pts;
-            told.push(since(frame.captured.unwrap(), expected));
+            let began = *began.lock().unwrap();
+            told.push((began, frame.pts, frame.captured.unwrap(), SystemTime::now()));
         }
     }
     assert!(told.len() >= 8, "{told:?}");
@@ -89,19 +82,22 @@ fn told(behind: Option<f64>) -> Vec<f64> {
 
 #[test]
 fn a_report_that_can_be_true_is_the_pictures_time() {
-    // All pictures are sent at once, so the later ones' stamps are ahead of their arrival: a little is believed.
-    for (n, off) in told(Some(1.0)).iter().enumerate() {
-        assert!((off + 1.0).abs() < 0.002, "picture {n} is {off} s from the stream's clock");
-    }
+    // Believed is what lies at most two seconds back: on a machine that holds the reader up for that long it is tried again.
+    let right = |(began, pts, captured, _): &Told| {
+        let said = *began - Duration::from_secs(1) + *pts;
+        let off = captured.duration_since(said).unwrap_or_else(|before| before.duration());
+        off < Duration::from_millis(2)
+    };
+    let tries: Vec<_> = (0..5).map(|_| told(Some(1.0))).collect();
+    assert!(tries.iter().any(|told| told.iter().all(right)), "{tries:?}");
 }
 
 #[test]
 fn a_clock_that_is_wrong_is_not_believed_and_without_a_report_it_is_the_arrival() {
     // An hour behind, a minute ahead, and no word at all.
     for behind in [Some(3600.0), Some(-60.0), None] {
-        let told = told(behind);
-        assert!(told.iter().all(|off| off.abs() < 10.0), "{behind:?}: {told:?}");
-        // They came at once: the later the picture, the longer before its turn.
-        assert!(told.windows(2).all(|w| w[1] < w[0]), "{behind:?}: {told:?}");
+        for (began, _, captured, read) in told(behind) {
+            assert!(began <= captured && captured <= read, "{behind:?}: {began:?} {captured:?} {read:?}");
+        }
     }
 }

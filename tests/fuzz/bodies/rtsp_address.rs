@@ -29,7 +29,7 @@ pub fn look(bytes: &[u8]) {
                 let shown = format!("{} {:?}", address.name, address.options);
                 assert!(!shown.contains(SECRET), "{shown}");
                 // What a server may say of it, in its own words.
-                address.secrets.scrub(&format!("{a} {spec} {}", address.url))
+                address.secrets.scrub(&format!("{a} {}", address.url))
             }
             Err(e) => format!("{e} {e:?}"),
         };

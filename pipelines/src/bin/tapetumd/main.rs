@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 it was told to stop, 1 it cannot go on, 2 wrong usage or configuration.
 
+mod memory;
 mod service;
 
 use std::{
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    memory::settle();
     let file = SiteFile::read(&cli.config)?;
     if cli.check {
         println!("{}: {} cameras; nothing is wrong with it", file.path.display(), file.cameras.len());

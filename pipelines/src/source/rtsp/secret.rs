@@ -49,10 +49,12 @@ pub(super) fn shown(url: &Url, secrets: &mut Secrets) -> String {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    // A password that holds a slash or a question mark as it is ends up here, before an @.
+    // A password that holds a slash or a question mark as it is ends up here, before an @; and if it holds an @ before that, a part
+    // of it is taken for the host.
     if rest.contains('@') {
         secrets.add(rest);
-        return format!("rtsp://{host}{port}/…");
+        secrets.add(format!("{host}{port}"));
+        return "rtsp://…".to_owned();
     }
     format!("rtsp://{host}{port}{}", hide(&rest, secrets))
 }
@@ -94,7 +96,8 @@ mod tests {
         );
         assert_eq!(seen("rtsp://h/user=a_password=hush_channel=1?real"), "rtsp://h/user=***?real");
         assert_eq!(seen("rtsp://h/a/Token=hush/b"), "rtsp://h/a/Token=***/b");
-        assert_eq!(seen("rtsp://me:7/hush@cam/1"), "rtsp://me:7/…");
+        assert_eq!(seen("rtsp://me:7/hush@cam/1"), "rtsp://…");
+        assert_eq!(seen("rtsp://me:hu@sh/7@cam/1"), "rtsp://…");
     }
 
     #[test]
