@@ -196,7 +196,7 @@ fn an_event_is_recorded_exact_to_a_frame_and_replayed_to_the_last_bit() {
     assert_eq!((code, &report["verdict"]), (Some(3), &Value::from("different")), "{report:#}");
     let changes = report["changes"].as_array().unwrap();
     assert!(
-        changes.iter().any(|c| c.as_str().unwrap().starts_with("stage state: model: then tf-cls")),
+        changes.iter().any(|c| c.as_str().unwrap().starts_with("stage state: model: then tfcls")),
         "{changes:?}"
     );
     let first = &report["differences"][0];
