@@ -152,7 +152,9 @@ pub fn complete(folder: &Path, events: Vec<EventLine>, ended: Ended) -> io::Resu
         follows
     })?;
     let last = packets.iter().map(|packet| packet.pts_ns).max().unwrap_or(0);
-    let frames: Vec<Brief> = whole_lines(&folder.join(FRAMES), |frame: &Brief| frame.pts_ns <= last)?;
+    // A kill may have come between a frame's line and its picture; an end does not.
+    let shown = |frame: &Brief| ended != Ended::Killed || frame.pts_ns <= last;
+    let frames: Vec<Brief> = whole_lines(&folder.join(FRAMES), shown)?;
     let nothing = || io::Error::new(io::ErrorKind::InvalidData, "it holds no picture");
     let first = packets.first().ok_or_else(nothing)?;
     if frames.is_empty() {

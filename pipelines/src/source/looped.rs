@@ -238,7 +238,10 @@ impl Source for Looped {
     }
 
     fn packets(&mut self, take: &mut dyn FnMut(Packet)) {
-        self.collect();
+        // A frame that waits may yet be found late, and its packets' times go with it.
+        if self.held.is_none() {
+            self.collect();
+        }
         self.kept.drain(..).for_each(take);
     }
 }
