@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, mpsc::sync_channel},
     time::{Duration, SystemTime},
 };
 
@@ -35,8 +35,27 @@ pub(super) struct Capture {
     bgr: Mat,
 }
 
+/// What a pipeline that does not run may lack.
+const WHY: &str = "`gst-launch-1.0` with the same elements and a fakesink tells why (an element that is not installed, a camera that is \
+                   not there or in use)";
+
 impl Capture {
-    pub(super) fn open(pipeline: &str, name: &str) -> Result<Self> {
+    /// Opens it, or gives up after `limit`. One that hangs is left to its thread and is no pipeline to be opened again until it ends.
+    pub(super) fn within(limit: Duration, pipeline: &str, name: &str) -> Result<Self> {
+        let (say, opened) = sync_channel(1);
+        let lost = |what: String| Error::new(ErrorKind::Environment, format!("{name}: {what}"));
+        let (its, shown) = (pipeline.to_owned(), name.to_owned());
+        std::thread::Builder::new()
+            .name("gst".to_owned())
+            // If nobody waits any more, it is closed again.
+            .spawn(move || say.send(Self::open(&its, &shown)).unwrap_or_default())
+            .map_err(|e| lost(format!("no thread for it: {e}")))?;
+        opened.recv_timeout(limit).unwrap_or_else(|_| {
+            Err(lost(format!("the pipeline has not started within {} s; {WHY}", limit.as_secs())))
+        })
+    }
+
+    fn open(pipeline: &str, name: &str) -> Result<Self> {
         let lost = |what: String| Error::new(ErrorKind::Environment, format!("{name}: {what}"));
         if !open_ones().insert(pipeline.to_owned()) {
             return Err(lost(
@@ -56,9 +75,7 @@ impl Capture {
         match opened.capture.open_file(&opened.pipeline, CAP_GSTREAMER) {
             Ok(true) => {}
             Ok(false) => {
-                let what = "GStreamer cannot run this pipeline; `gst-launch-1.0` with the same elements and a fakesink tells \
-                            why (an element that is not installed, a camera that is not there or in use)";
-                return Err(lost(what.into()));
+                return Err(lost(format!("GStreamer cannot run this pipeline; {WHY}")));
             }
             Err(e) => return Err(lost(e.message)),
         }

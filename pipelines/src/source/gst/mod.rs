@@ -19,6 +19,10 @@ pub const USAGE: &str = match cfg!(feature = "opencv") {
 /// How a pipeline of this kind begins.
 pub(super) const SCHEME: &str = "gst:";
 
+/// How long a pipeline may take to start. OpenCV waits for ever for one whose camera is not there or whose element is not installed.
+#[cfg(feature = "opencv")]
+const START: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Properties that may be shown: they tell one camera from another and hold no secret.
 const SHOWN: [&str; 5] = ["sensor-id", "sensor_id", "device", "camera-id", "pattern"];
 
@@ -58,7 +62,7 @@ pub(super) fn shown(pipeline: &str) -> String {
 
 #[cfg(feature = "opencv")]
 fn built(pipeline: &str) -> Opened {
-    let capture = capture::Capture::open(pipeline, &shown(pipeline))?;
+    let capture = capture::Capture::within(START, pipeline, &shown(pipeline))?;
     // OpenCV's read cannot be interrupted: a thread of its own may wait in it.
     let live = super::live::Live::start(Box::new(capture), super::live::Stop::default())?;
     Ok(Box::new(live))
