@@ -291,7 +291,9 @@ fn a_folder_that_cannot_be_written_is_told_and_events_go_on() {
     });
     let (code, ready) = daemon.get("/readyz");
     assert!(code == 503 && ready.contains("media: ") && ready.contains("cannot be written"), "{ready}");
-    assert!(daemon.status()["media"]["dropped"]["recording: cannot be written"].as_u64().unwrap() >= 1);
+    daemon.until("recordings are counted as dropped", || {
+        daemon.status()["media"]["dropped"]["recording: cannot be written"].as_u64().unwrap_or(0) >= 1
+    });
     fs::remove_file(site.path("blocked")).unwrap();
     wait_for_recording(&daemon);
     assert_eq!(daemon.get("/readyz").0, 200);

@@ -25,6 +25,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// For what an output that goes still has to say, if the other side takes it.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// For events on their way to be handed on.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// For one try to end an output.
 const STOP: Duration = Duration::from_secs(1);
 
@@ -134,6 +137,8 @@ impl Outlets {
             }
         }
         let place = std::mem::take(&mut change.place);
+        // Who is new is told what goes on as it stands, and nothing older after it.
+        self.journal.settle(SETTLE);
         let old = {
             let mut set = self.write();
             set.place = place.clone();
@@ -197,6 +202,8 @@ impl Outlets {
 
     /// Tells the outputs which cameras there are from now on.
     pub fn cameras(&self) {
+        // Events of a camera that is gone are told before what the outputs keep of it is taken back.
+        self.journal.settle(SETTLE);
         let cameras = self.read().place.cameras.clone();
         self.all().iter().for_each(|output| output.cameras(&cameras));
     }

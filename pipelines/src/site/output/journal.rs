@@ -41,9 +41,15 @@ pub(in crate::site) trait Told: Send + Sync {
     fn flush(&self, within: Duration) -> bool;
 }
 
+enum Job {
+    Event(Arc<Event>),
+    /// To be answered when everything before it is handed on.
+    Mark(SyncSender<()>),
+}
+
 /// Hands events on to the outputs.
 pub(in crate::site) struct Journal {
-    to: Mutex<Option<SyncSender<Arc<Event>>>>,
+    to: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     outputs: Arc<dyn Told>,
     path: PathBuf,
@@ -106,10 +112,19 @@ impl Journal {
 
     /// Takes an event. Never waits for the disk.
     pub fn offer(&self, event: &Arc<Event>) {
-        let taken = lock(&self.to).as_ref().is_some_and(|to| to.try_send(event.clone()).is_ok());
+        let taken = lock(&self.to).as_ref().is_some_and(|to| to.try_send(Job::Event(event.clone())).is_ok());
         if !taken {
             // The disk has stood still for long, or it ends: better unknown to the journal than to everybody.
             self.outputs.offer(&Message::Event(event.clone()));
+        }
+    }
+
+    /// Waits until what was taken so far is handed on, at most for `within`: for who tells the outputs something that comes after it.
+    pub fn settle(&self, within: Duration) {
+        let (done, wait) = sync_channel(1);
+        let asked = lock(&self.to).as_ref().is_some_and(|to| to.try_send(Job::Mark(done)).is_ok());
+        if asked {
+            wait.recv_timeout(within).ok();
         }
     }
 
@@ -136,14 +151,20 @@ impl Journal {
 }
 
 impl Writer {
-    fn run(mut self, from: &Receiver<Arc<Event>>) {
+    fn run(mut self, from: &Receiver<Job>) {
         loop {
             let first = match from.recv_timeout(ASK) {
-                Ok(event) => Some(event),
+                Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let batch: Vec<_> = first.into_iter().chain(from.try_iter().take(WAITING)).collect();
+            let (mut batch, mut marks) = (Vec::new(), Vec::new());
+            for job in first.into_iter().chain(from.try_iter().take(WAITING)) {
+                match job {
+                    Job::Event(event) => batch.push(event),
+                    Job::Mark(mark) => marks.push(mark),
+                }
+            }
             for event in &batch {
                 self.stale = true;
                 self.events.insert(event.id.clone(), event.clone());
@@ -151,6 +172,8 @@ impl Writer {
             // First here, then there: what an output knows is known here in any case.
             self.write();
             batch.iter().for_each(|event| self.outputs.offer(&Message::Event(event.clone())));
+            // Whoever asked may have stopped waiting.
+            marks.iter().for_each(|mark| drop(mark.try_send(())));
             self.forget();
         }
     }

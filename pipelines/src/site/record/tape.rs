@@ -178,15 +178,15 @@ impl Tape {
         for span in open {
             let known = self.following.iter().any(|id| id == span.id);
             if !known {
-                self.following.push(span.id.to_owned());
                 let event = EventLine { id: span.id.to_owned(), label: span.label.to_owned() };
                 if self.active.is_none() {
                     self.begin(pts.saturating_sub(span.age), size, &event, steps);
                 }
-                if let Some(active) = &mut self.active {
-                    shown.push((event.id.clone(), active.place.clone()));
-                    active.events.push(event);
-                }
+                // Without a picture to begin with, yet: it is tried again with the next frame.
+                let Some(active) = &mut self.active else { continue };
+                self.following.push(event.id.clone());
+                shown.push((event.id.clone(), active.place.clone()));
+                active.events.push(event);
             }
             let after = pts.saturating_sub(span.unseen) + self.spec.post;
             if let Some(active) = self.active.as_mut().filter(|active| active.shows(span.id)) {

@@ -240,6 +240,20 @@ fn without_a_picture_there_is_no_recording() {
     assert_eq!(steps, []);
 }
 
+/// A camera that is come upon between two keys, as all are that are opened.
+#[test]
+fn an_event_from_before_the_first_key_is_recorded_from_that_key_on() {
+    let mut play = Play::new(spec(1000, 1000, 5000), 10);
+    // The first key is that of frame 40.
+    for n in 33..120 {
+        play.frame(n, if n >= 35 { &[("a", 35, 50)] } else { &[] });
+    }
+    let got = play.got();
+    assert_eq!((got.len(), got[0].events.as_slice()), (1, &["a".to_owned()][..]));
+    assert_eq!((got[0].packets[0], got[0].keys[0]), (40, true));
+    assert_eq!(play.shown.len(), 1);
+}
+
 #[test]
 fn pictures_between_others_come_with_those_that_they_lean_on() {
     let mut tape = Tape::new("gate", spec(200, 200, 9000), ms(0));
