@@ -173,7 +173,9 @@ impl Writer {
             self.write();
             batch.iter().for_each(|event| self.outputs.offer(&Message::Event(event.clone())));
             // Whoever asked may have stopped waiting.
-            marks.iter().for_each(|mark| drop(mark.try_send(())));
+            for mark in marks {
+                mark.try_send(()).ok();
+            }
             self.forget();
         }
     }

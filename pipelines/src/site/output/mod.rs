@@ -182,11 +182,10 @@ pub fn open(specs: &[OutputSpec], place: &Place) -> Result<Vec<Arc<dyn Output>>>
     Ok(open_and_end(specs, place)?.0)
 }
 
+type Opened = Vec<Arc<dyn Output>>;
+
 /// As [`open`], with the events that were ended.
-pub(in crate::site) fn open_and_end(
-    specs: &[OutputSpec],
-    place: &Place,
-) -> Result<(Vec<Arc<dyn Output>>, Vec<Event>)> {
+pub(in crate::site) fn open_and_end(specs: &[OutputSpec], place: &Place) -> Result<(Opened, Vec<Event>)> {
     folder(&place.state)?;
     let unfinished = unfinished(specs, place);
     let outputs = specs.iter().map(|spec| spec.open(place)).collect::<Result<Vec<_>>>()?;
