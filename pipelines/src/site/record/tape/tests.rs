@@ -246,7 +246,8 @@ fn an_event_from_before_the_first_key_is_recorded_from_that_key_on() {
     let mut play = Play::new(spec(1000, 1000, 5000), 10);
     // The first key is that of frame 40.
     for n in 33..120 {
-        play.frame(n, if n >= 35 { &[("a", 35, n.min(50))] } else { &[] });
+        let open = [("a", 35, n.min(50))];
+        play.frame(n, if n >= 35 { &open } else { &[] });
     }
     let got = play.got();
     assert_eq!((got.len(), got[0].events.as_slice()), (1, &["a".to_owned()][..]));
