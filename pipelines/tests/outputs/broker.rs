@@ -69,7 +69,9 @@ pub fn free_port() -> u16 {
 
 /// Everything that comes on `#`: the last payload by topic, every event, and what was said on `…/available`.
 #[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<(ByTopic, Vec<Delivery>, Vec<String>)>>);
+pub struct Heard(Arc<Mutex<All>>);
+
+type All = (ByTopic, Vec<Delivery>, Vec<String>);
 
 type ByTopic = BTreeMap<String, String>;
 
