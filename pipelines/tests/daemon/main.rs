@@ -2,7 +2,6 @@
 
 #[allow(dead_code, reason = "other suites use the rest")]
 #[path = "../outputs/broker.rs"]
-#[allow(dead_code, reason = "other suites use the rest")]
 mod broker;
 #[path = "../http/certificate.rs"]
 mod certificate;
