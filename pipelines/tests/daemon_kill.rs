@@ -10,6 +10,8 @@ mod receiver;
 #[path = "daemon/site.rs"]
 #[allow(dead_code, reason = "other suites use the rest")]
 mod site;
+#[path = "support/until.rs"]
+mod until;
 
 use std::{
     collections::BTreeMap,
@@ -28,20 +30,12 @@ use receiver::{Answer, Receiver};
 use serde_json::Value;
 use site::Site;
 use tapetum_runtime::seed::Seeded;
+use until::until;
 
 const KILLS: usize = 50;
 
 /// Events by id, as they were told last: revision and phase.
 type Events = BTreeMap<String, (u64, String)>;
-
-#[track_caller]
-fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Two cameras whose events begin, change and end all the time; or none, so that outputs come to rest.
 fn write(site: &Site, cameras: &[&str], port: Option<u16>, receiver: &Receiver) {

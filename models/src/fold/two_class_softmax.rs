@@ -48,11 +48,13 @@ impl FoldRule for TwoClassSoftmax {
             let Some(made) = made(index, &graph.nodes[conv_at]) else { return Ok(None) };
             (scores, conv_at) = made;
         }
-        let Some(conv) = Conv::at(index, conv_at).filter(|c| !c.transposed && c.c_out() == 2) else {
+        let Some(conv) =
+            Conv::at(index, conv_at).filter(|c| !c.transposed && c.c_out() == 2 && c.shape.len() == 4)
+        else {
             return Ok(None);
         };
         // Over the channels, counted from either end.
-        if softmax.int("axis", -1).rem_euclid(conv.shape.len() as i64) != 1 {
+        if !matches!(softmax.int("axis", -1), 1 | -3) {
             return Ok(None);
         }
         if [Some(scores), resize.map(|r| r.1)].into_iter().flatten().any(|v| index.only_reader(v).is_none()) {

@@ -20,10 +20,14 @@ pub enum Dim {
     Unknown,
 }
 
+/// Longest symbol, in bytes.
+const LONGEST: usize = 256;
+
 impl Dim {
-    /// A symbolic extent.
+    /// A symbolic extent; [`Dim::Unknown`] beyond 256 bytes: a formula that doubles with every node must not fill the memory.
     pub fn symbol(name: impl Into<String>) -> Self {
-        Self::Symbol(name.into())
+        let name = name.into();
+        if name.len() > LONGEST { Self::Unknown } else { Self::Symbol(name) }
     }
 
     /// The number, if it is one.

@@ -18,11 +18,14 @@ mod service;
 mod site;
 #[path = "../outputs/small.rs"]
 mod small;
+#[path = "../support/until.rs"]
+mod until;
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use site::{Daemon, Site};
+use until::until;
 
 /// For the RTSP server.
 fn clip(name: &str) -> std::path::PathBuf {
@@ -38,16 +41,6 @@ fn accounted(camera: &Value) {
         + sum(&frames["failed"])
         + frames["in_flight"].as_u64().unwrap();
     assert_eq!(frames["captured"].as_u64().unwrap(), whole, "{frames}");
-}
-
-/// Waits until it holds; what did not, after `within`, is the test's failure.
-#[track_caller]
-fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn delivered(daemon: &Daemon, camera: &str) -> u64 {

@@ -24,6 +24,8 @@ mod server;
 mod site;
 #[path = "../outputs/small.rs"]
 mod small;
+#[path = "../support/until.rs"]
+mod until;
 
 use std::{
     path::PathBuf,
@@ -31,6 +33,7 @@ use std::{
 };
 
 use scene::Row;
+use until::until;
 
 /// How long a fault lasts.
 #[derive(Clone, Copy)]
@@ -91,13 +94,4 @@ fn main() {
 
 fn clip(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/clips").join(name).with_extension("mp4")
-}
-
-#[track_caller]
-fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

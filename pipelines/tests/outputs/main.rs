@@ -11,13 +11,11 @@ mod schema;
 mod small;
 mod spool;
 mod sqlite;
+#[path = "../support/until.rs"]
+mod until;
 mod webhook;
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use tapetum::site::{
     event::Ids,
@@ -25,6 +23,7 @@ use tapetum::site::{
     output::{self, Output, Place},
 };
 use tapetum_runtime::settings::Reader;
+use until::until;
 
 /// The outputs of a configuration.
 fn open(toml: &str, dir: &Path) -> Vec<Arc<dyn Output>> {
@@ -78,14 +77,4 @@ fn offer(output: &dyn Output, ids: &Ids, n: usize) -> Vec<String> {
         event.id
     };
     (0..n).map(event).collect()
-}
-
-/// Waits until it holds; what did not, after `within`, is the test's failure.
-#[track_caller]
-fn until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -247,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn a_formula_that_doubles_with_every_node_ends_as_unknown() {
+        let mut b = Builder::new("t");
+        let mut x = b.input("x", vec![Dim::symbol("a"), Dim::symbol("b")]);
+        for n in 0..100 {
+            let turned = b.transpose(&format!("turned{n}"), &x, &[1, 0]);
+            x = b.binary("Add", &format!("sum{n}"), &x, &turned);
+            x = b.concat(&format!("twice{n}"), &[&x, &x], 0);
+        }
+        b.output("out", &x, vec![Dim::Unknown; 2]);
+        let g = b.finish().unwrap();
+        assert_eq!(shape(&g, "sum0"), "max(a,b) max(b,a)");
+        assert_eq!(shape(&g, "out"), "? ?");
+    }
+
+    #[test]
     fn shapes_computed_in_the_graph_are_followed() {
         let mut b = Builder::new("t");
         let x = b.input("x", vec![Dim::symbol("batch"), Dim::Fixed(6), Dim::symbol("h"), Dim::symbol("w")]);
