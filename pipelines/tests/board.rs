@@ -123,6 +123,8 @@ fn the_board_says_which_engines_are_tried_and_heat_slows_the_cameras_until_it_is
     let frames = &slow.cameras[0].frames;
     let gone = frames.delivered + frames.dropped.values().sum::<u64>() + frames.failed.values().sum::<u64>();
     assert_eq!(frames.captured, gone + frames.in_flight, "{frames:?}");
+    // What got lost without a word would be in flight for ever.
+    assert!(frames.in_flight <= 8, "{frames:?}");
 
     // Between its limits it stays as it is: nothing swings.
     place.heat(90);

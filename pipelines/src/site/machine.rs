@@ -159,7 +159,7 @@ impl Seen {
     /// A level is told when it is reached, and that all is well when every zone is below its `warm` again: a machine that hovers at
     /// a limit is told of once, and what was done about it stays until then.
     fn judge(&mut self, board: &Board, now: Tick, hot_fps: Option<f32>) -> Option<(Level, String)> {
-        let level = self.heat.level().unwrap_or(HeatIs::Normal);
+        let level = self.heat.level().unwrap_or(self.told);
         let name = &board.name;
         if level > self.told {
             self.told = level;
@@ -185,8 +185,11 @@ impl Seen {
             return Some((Level::Info, format!("board {name} has cooled down")));
         }
         let slows = self.heat.slows()?;
-        let before = self.slowed.replace(now);
-        before.is_none_or(|at| now.saturating_sub(at) >= QUIET).then(|| {
+        let due = self.slowed.is_none_or(|at| now.saturating_sub(at) >= QUIET);
+        if due {
+            self.slowed = Some(now);
+        }
+        due.then(|| {
             (
                 Level::Warning,
                 format!(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tapetum_runtime::Result;
+use tapetum_runtime::{Error, Result};
 
 use super::{Options, Overload, Scratch, Step, watch_site};
 use crate::site::config::SiteFile;
@@ -12,13 +12,13 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const MEASURED: Duration = Duration::from_secs(10);
 /// More than this share of what came before is more.
 const GAIN: f64 = 1.05;
-const MOST_STEPS: usize = 7;
+const MOST_STEPS: usize = 10;
 
 /// Doubles what every camera asks for until no more is delivered; then the rates that are `times` the most that was. Each
 /// camera asks for the same share, so that each is due the same.
 ///
 /// # Errors
-/// A camera that is no loop, a daemon that does not run.
+/// A camera that is no loop, a daemon that does not run, loops so slow that the most was not found.
 pub(super) fn overload(
     options: &Options,
     site: &SiteFile,
@@ -33,6 +33,7 @@ pub(super) fn overload(
     };
     let first: f64 = site.cameras.iter().map(|camera| own.get(&camera.name).copied().unwrap_or(1.0)).sum();
     let (mut steps, mut best): (Vec<Step>, f64) = (Vec::new(), 0.0);
+    let mut found = false;
     for n in 0..MOST_STEPS {
         let asked = first * f64::powi(2.0, n as i32 - 1);
         let watched = watch_site(options, Some(&equal(asked)), scratch, [WARM_UP, MEASURED], tell)?;
@@ -46,10 +47,16 @@ pub(super) fn overload(
         tell(&format!("asked for {asked:.0} frames/s in all: {delivered:.1} are delivered"));
         steps.push(Step { asked_fps: asked, delivered_fps: delivered });
         if delivered <= best * GAIN {
-            best = best.max(delivered);
+            (best, found) = (best.max(delivered), true);
             break;
         }
         best = delivered;
+    }
+    if !found {
+        let what = format!(
+            "{best:.0} frames/s were not the most that this machine can do; give the loops a higher fps"
+        );
+        return Err(Error::config(what));
     }
     tell(&format!("the most is {best:.1} frames/s; {times} times that is asked for"));
     let total = best * times;

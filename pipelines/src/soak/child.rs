@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -80,7 +80,13 @@ impl Child {
 
     fn said(&self) -> String {
         let mut text = Vec::new();
-        File::open(&self.log).and_then(|file| file.take(MOST).read_to_end(&mut text)).ok();
+        // The end of a long one: its last account is there.
+        let end = |mut file: File| {
+            let from = file.metadata()?.len().saturating_sub(MOST);
+            file.seek(SeekFrom::Start(from))?;
+            file.take(MOST).read_to_end(&mut text)
+        };
+        File::open(&self.log).and_then(end).ok();
         String::from_utf8_lossy(&text).into_owned()
     }
 
@@ -107,7 +113,10 @@ impl Child {
     /// It has to be killed.
     pub fn stop(mut self) -> Result<Stopped> {
         let from = Instant::now();
-        terminate(&self.process);
+        // The number of one that has ended may be another's by now.
+        if self.ended().is_none() {
+            terminate(&self.process);
+        }
         loop {
             if let Some(status) = self.ended() {
                 return Ok(Stopped { took: from.elapsed(), status, log: self.said() });

@@ -3,13 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, absolute},
+    path::{Path, PathBuf, absolute},
 };
 
 use tapetum_runtime::{Error, Result};
 use toml::{Table, Value};
 
-use crate::{site::config::SiteFile, source};
+use crate::{
+    site::config::{SiteFile, named::OF_SITE},
+    source,
+};
 
 /// What a source begins with that may be played faster.
 const LOOP: &str = "loop:";
@@ -35,18 +38,46 @@ pub(super) fn derived(site: &Path, state: &Path, rates: Option<&BTreeMap<String,
     };
     for (name, camera) in cameras.iter_mut() {
         let Value::Table(camera) = camera else { continue };
-        for key in ["pipeline", "password_file"] {
-            if let Some(path) = camera.get(key).and_then(Value::as_str).map(place) {
-                camera.insert(key.to_owned(), shown(&path));
-            }
-        }
+        anchor(camera, &place);
         let Some(rate) = rates.and_then(|rates| rates.get(name)) else { continue };
         let source = camera.get("source").and_then(Value::as_str).unwrap_or_default();
         let source = at_rate(name, source, *rate)?;
         camera.insert("source".to_owned(), Value::from(source));
         camera.remove("max_fps");
     }
+    if let Some(Value::Array(outputs)) = root.get_mut("output") {
+        outputs.iter_mut().filter_map(Value::as_table_mut).for_each(|output| apart(output, &place));
+    }
+    if let Some(Value::Table(media)) = root.get_mut("media") {
+        media.remove("dir");
+    }
     toml::to_string(&root).map_err(|e| Error::internal(format!("the site cannot be written: {e}")))
+}
+
+/// Files that are named relative to the site's folder are found from another one.
+fn anchor(table: &mut Table, place: &dyn Fn(&str) -> PathBuf) {
+    for key in OF_SITE {
+        if let Some(path) = table.get(*key).and_then(Value::as_str).map(place) {
+            table.insert((*key).to_owned(), shown(&path));
+        }
+    }
+}
+
+/// An output that shares nothing with that of a daemon which runs the site: neither its files nor its name at a broker, by which
+/// each would end the other's connection.
+fn apart(output: &mut Table, place: &dyn Fn(&str) -> PathBuf) {
+    anchor(output, place);
+    if output.get("kind").and_then(Value::as_str) == Some("mqtt") {
+        output.insert("client_id".to_owned(), Value::from(format!("tapetum-soak-{}", std::process::id())));
+    }
+    for key in ["file", "dir"] {
+        if let Some(name) = output.get(key).and_then(Value::as_str).map(Path::new).filter(|p| p.is_absolute())
+        {
+            // Below the state folder; still another one for each.
+            let name: String = name.display().to_string().replace('/', "_");
+            output.insert(key.to_owned(), Value::from(name));
+        }
+    }
 }
 
 fn shown(path: &Path) -> Value {
@@ -99,6 +130,15 @@ mod tests {
         source = 'loop:a.mp4?fps=5'
         pipeline = 'people.toml'
         max_fps = 4
+        [media]
+        dir = '/var/films'
+        [[output]]
+        kind = 'mqtt'
+        host = 'broker'
+        password_file = 'people.toml'
+        [[output]]
+        kind = 'sqlite'
+        file = '/var/site.sqlite'
         [camera.road]
         source = 'rtsp://10.0.0.1/'
         pipeline = '/etc/people.toml'
@@ -125,6 +165,11 @@ mod tests {
             (gate["source"].as_str(), gate["max_fps"].as_integer()),
             (Some("loop:a.mp4?fps=5"), Some(4))
         );
+        let outputs = site["output"].as_array().unwrap();
+        assert_eq!(outputs[0]["password_file"].as_str(), Some("BESIDE"));
+        assert!(outputs[0]["client_id"].as_str().unwrap().starts_with("tapetum-soak-"));
+        assert_eq!(outputs[1]["file"].as_str(), Some("_var_site.sqlite"));
+        assert!(site["media"].get("dir").is_none());
         assert_eq!(site["camera"]["road"]["pipeline"].as_str(), Some("/etc/people.toml"));
     }
 

@@ -124,7 +124,11 @@ fn camera(before: &Camera, after: &Camera, asked: Option<f64>, seconds: f64) -> 
 
 /// What a camera got of its fair share.
 fn of_share(camera: &CameraReport) -> f64 {
-    if camera.fair_fps > 0.0 { camera.delivered_fps / camera.fair_fps } else { 1.0 }
+    match camera.fair_fps > 0.0 {
+        true => camera.delivered_fps / camera.fair_fps,
+        // Nobody got anything: only who asked for nothing has what is fair.
+        false => f64::from(u8::from(camera.asked_fps <= 0.0)),
+    }
 }
 
 fn check(name: &'static str, passed: bool, seen: String, wanted: impl Into<String>) -> Check {

@@ -65,6 +65,8 @@ pub struct Options {
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
+/// Most looks that are kept; a long soak looks less often.
+const MOST_LOOKS: u32 = 20_000;
 /// For models to load and every camera to give its first result.
 const SETTLE: Duration = Duration::from_secs(180);
 
@@ -164,6 +166,7 @@ fn watch_site(
     }
     std::thread::sleep(times[0]);
     let mut watched = Watched { samples: Vec::new(), unanswered: 0, died: false, stopped: None };
+    let every = EVERY.max(times[1] / MOST_LOOKS);
     let (from, mut n, mut told) = (Instant::now(), 0, 0);
     loop {
         match (watch::ask(&child), Process::of(child.pid())) {
@@ -182,7 +185,7 @@ fn watch_site(
             tell(&format!("{told} min of {:.1}", times[1].as_secs_f64() / 60.0));
         }
         n += 1;
-        std::thread::sleep((EVERY * n).min(times[1]).saturating_sub(from.elapsed()));
+        std::thread::sleep((every * n).min(times[1]).saturating_sub(from.elapsed()));
     }
     watched.stopped = child.stop().ok();
     Ok(watched)

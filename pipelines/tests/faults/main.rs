@@ -71,7 +71,10 @@ fn main() {
         return;
     }
     let lengths = Lengths { long: args.iter().any(|arg| arg == "--long") };
-    let wanted = args.iter().find(|arg| !arg.starts_with('-'));
+    // What follows a flag of the test harness that takes a value is no name.
+    let value = |n: usize| n.checked_sub(1).is_some_and(|n| args[n] == "--test-threads");
+    let wanted = args.iter().enumerate().find(|(n, arg)| !arg.starts_with('-') && !value(*n));
+    let wanted = wanted.map(|(_, arg)| arg);
     let mut rows = Vec::new();
     for (name, fault) in FAULTS {
         if wanted.is_some_and(|wanted| !name.contains(wanted.as_str())) {

@@ -131,7 +131,7 @@ impl Keeper {
         }
         let source = self.core.feed().state.health().info.name;
         if spec.events != self.spec.events {
-            self.end_events();
+            self.core.end_events(Ended::Changed);
             let watcher = |events| Watcher::new(&spec.name, events, self.shared.ids.clone());
             *lock(&self.core.watcher) = spec.events.as_ref().map(watcher);
         }
@@ -249,16 +249,12 @@ impl Keeper {
         self.told.0
     }
 
-    /// What an output that is new has to know: the camera's state, and its events that go on, as they were told last.
-    pub fn known(&self) -> Vec<Message> {
+    /// What an output that is new has to know besides events: the camera's state, as it was told last.
+    pub fn news(&self) -> Message {
         let (state, why, since) = &self.told;
         let online = *state == CameraState::Streaming;
         let news = CameraNews { camera: self.core.name.clone(), online, why: why.clone(), since: *since };
-        let mut known = vec![Message::Camera(Arc::new(news))];
-        if let Some(watcher) = &*lock(&self.core.watcher) {
-            known.extend(watcher.going_on().map(|event| Message::Event(Arc::new(event.clone()))));
-        }
-        known
+        Message::Camera(Arc::new(news))
     }
 
     /// From the next frame on.
@@ -344,14 +340,14 @@ impl Keeper {
     }
 
     fn end_events(&self) {
-        self.core.end_events();
+        self.core.end_events(Ended::Stopped);
     }
 
     /// To be said if [`Keeper::stop`] takes too long.
     pub fn last_words(&self) -> impl FnOnce() + use<> {
         let core = self.core.clone();
         move || {
-            core.end_events();
+            core.end_events(Ended::Stopped);
             // What is still under way makes no new ones.
             *lock(&core.watcher) = None;
             core.held.flush(true);
@@ -365,13 +361,17 @@ impl Keeper {
 
     /// Delivers what is on its way, and ends the events that go on. Returns its account for the log: where every frame went.
     pub fn stop(mut self) -> String {
+        self.halt();
+        self.tell();
+        self.account()
+    }
+
+    fn halt(&mut self) {
         self.begin_stop();
         drop(self.coming.take());
         drop(self.current.take());
         self.end_events();
         self.core.held.flush(true);
-        self.tell();
-        self.account()
     }
 
     /// What the source's thread has read, beside what became of it, which is counted elsewhere: they are equal, or a frame was
@@ -390,5 +390,12 @@ impl Keeper {
         parts.push(format!("{} in flight", frames.in_flight));
         parts.push(format!("{} in hand", received.saturating_sub(frames.captured)));
         format!("camera {}: {received} frames received: {}", self.core.name, parts.join(", "))
+    }
+}
+
+impl Drop for Keeper {
+    /// A camera that was added by a configuration that is then refused has told events already.
+    fn drop(&mut self) {
+        self.halt();
     }
 }

@@ -106,12 +106,12 @@ impl CameraCore {
     }
 
     /// Ends the events that go on.
-    fn end_events(&self) {
+    fn end_events(&self, why: Ended) {
         if let Some(watcher) = &mut *lock(&self.watcher) {
             watcher.end_all(&mut |event| self.held.take(event));
         }
         if let Some(recorder) = &mut *lock(&self.recorder) {
-            recorder.end(Ended::Stopped);
+            recorder.end(why);
         }
     }
 

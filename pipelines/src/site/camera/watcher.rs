@@ -90,11 +90,6 @@ impl Watcher {
         }
     }
 
-    /// Events that go on, as they are told.
-    pub fn going_on(&self) -> impl Iterator<Item = &Event> {
-        self.machine.open()
-    }
-
     /// Events that go on, and events since the start.
     pub fn counts(&self) -> [u64; 2] {
         [self.machine.open().count() as u64, self.events]

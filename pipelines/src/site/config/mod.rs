@@ -4,7 +4,7 @@
 mod camera;
 mod file;
 mod limits;
-pub(in crate::site) mod named;
+pub(crate) mod named;
 mod source;
 
 pub use camera::CameraSpec;

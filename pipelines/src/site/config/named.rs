@@ -9,7 +9,7 @@ use std::{
 use tapetum_runtime::settings::strings_under;
 
 /// Keys of `site.toml` whose values are files; relative ones are below its folder.
-const OF_SITE: &[&str] =
+pub(crate) const OF_SITE: &[&str] =
     &["pipeline", "password_file", "token_file", "url_file", "ca", "cert", "key", "tls_cert", "tls_key"];
 
 /// Keys of a pipeline file whose values are files; relative ones are below its folder.

@@ -45,8 +45,12 @@ impl Inner {
     /// Takes `new` in; returns when it is in force, with what has changed, in words.
     pub(super) fn change(self: &Arc<Self>, new: SiteFile) -> Result<Vec<String>> {
         self.refuse_what_takes_a_restart(&new)?;
-        let built = self.build(&new)?;
-        self.switch(new, built)
+        let did = self.build(&new).and_then(|built| self.switch(new, built));
+        if did.is_err() {
+            // What brokers keep of cameras that were tried is taken back.
+            self.outlets.cameras();
+        }
+        did
     }
 
     fn refuse_what_takes_a_restart(&self, new: &SiteFile) -> Result<()> {
@@ -147,10 +151,12 @@ impl Inner {
         if self.stop.load(Ordering::SeqCst) {
             return Err(Error::internal("the daemon is ending"));
         }
-        let known = || lock(&self.cameras).iter().flat_map(Keeper::known).collect();
+        let news = || lock(&self.cameras).iter().map(Keeper::news).collect();
         let ending = || self.stop.load(Ordering::SeqCst);
         // The only step that may still refuse, so it is the first.
-        let mut did = self.outlets.switch(built.outputs, &known, &ending)?;
+        let (mut did, failed) = self.outlets.switch(built.outputs, &news, &ending)?;
+        failed.iter().for_each(|what| self.tell(Level::Warning, what));
+        did.extend(failed);
         let anew = built.hub.is_some();
         if let Some(hub) = built.hub {
             *lock(&self.hub) = hub;

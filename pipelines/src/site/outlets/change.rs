@@ -15,7 +15,7 @@ use tapetum_runtime::{Error, Result};
 use super::{Outlets, Set, Slot, between::Between, place_of};
 use crate::site::{
     config::{SiteFile, named::looks},
-    message::Message,
+    message::{Event, Message},
     output::{self, Output, OutputSpec, Place},
 };
 
@@ -42,8 +42,8 @@ pub(in crate::site) struct Change {
 enum Coming {
     /// As it was.
     Kept(Slot),
-    /// New, at work already; nobody offers anything yet.
-    Beside(Slot),
+    /// New, at work already; nobody offers anything yet. With the events that its store knows as going on.
+    Beside(Slot, Vec<Event>),
     /// To be opened when these have let go.
     HandedOver(OutputSpec, Vec<Slot>),
 }
@@ -51,7 +51,7 @@ enum Coming {
 impl Drop for Change {
     fn drop(&mut self) {
         for coming in &self.coming {
-            if let Coming::Beside(slot) = coming {
+            if let Coming::Beside(slot, _) = coming {
                 slot.output.stop(STOP);
             }
         }
@@ -81,7 +81,8 @@ impl Outlets {
                 });
                 let rivals: Vec<Slot> = rivals.cloned().collect();
                 if rivals.is_empty() {
-                    Coming::Beside(beside(spec, &change.place)?)
+                    let unfinished = output::unfinished_in_store(std::slice::from_ref(spec), &change.place);
+                    Coming::Beside(open(spec, &change.place)?, unfinished)
                 } else {
                     spec.check(&change.place)?;
                     Coming::HandedOver(spec.clone(), rivals)
@@ -92,21 +93,24 @@ impl Outlets {
         Ok(change)
     }
 
-    /// Puts a change into force. `known` gives what an output that is new has to be told, the cameras' states and events that go on;
-    /// `ending`: whether there is no time any more. Returns what was done, in words.
+    /// Puts a change into force. `news` gives the cameras' states for an output that is new; `ending`: whether there is no time any
+    /// more. Returns what was done, in words, and what was not: an output that was checked and could not be opened after all. Then
+    /// the one before it is back, or if that cannot be opened either, events wait in memory.
     ///
     /// # Errors
-    /// An output that is to give way cannot bring to disk what it has: nothing has changed then. Or one that was checked could not be
-    /// opened after all: then the one before it is back, or if that cannot be opened either, events wait in memory.
+    /// An output that is to give way cannot bring to disk what it has: nothing has changed then.
     pub fn switch(
         &self,
         mut change: Change,
-        known: &dyn Fn() -> Vec<Message>,
+        news: &dyn Fn() -> Vec<Message>,
         ending: &dyn Fn() -> bool,
-    ) -> Result<Vec<String>> {
+    ) -> Result<(Vec<String>, Vec<String>)> {
+        // What is on its way is brought to disk with the rest.
+        self.journal.settle(SETTLE);
         for coming in &change.coming {
             let Coming::HandedOver(_, rivals) = coming else { continue };
-            if let Some(slot) = rivals.iter().find(|slot| !flushed(&*slot.output, ending)) {
+            let slow = |slot: &&Slot| slot.between.is_none() && !flushed(&*slot.output, ending);
+            if let Some(slot) = rivals.iter().find(slow) {
                 let name = &slot.spec.name;
                 let why = slot.output.status().why.unwrap_or_else(|| "the disk is slow".to_owned());
                 return Err(Error::config(format!(
@@ -116,29 +120,29 @@ impl Outlets {
         }
         let (mut told, mut failed) = (Vec::new(), Vec::new());
         let (mut slots, mut handed, mut staying) = (Vec::new(), Vec::new(), Vec::new());
-        let mut added: Vec<Arc<dyn Output>> = Vec::new();
+        let mut added = Vec::new();
         for coming in std::mem::take(&mut change.coming) {
             match coming {
                 Coming::Kept(slot) => {
                     staying.push(slot.spec.name.clone());
                     slots.push(slot);
                 }
-                Coming::Beside(slot) => {
-                    added.push(slot.output.clone());
+                Coming::Beside(slot, unfinished) => {
+                    added.push((slot.output.clone(), unfinished));
                     told.push(format!("output {} opened", slot.spec.name));
                     slots.push(slot);
                 }
                 Coming::HandedOver(spec, rivals) => {
                     staying.extend(rivals.iter().map(|slot| slot.spec.name.clone()));
-                    let between = Arc::new(Between::new(&spec.name));
+                    // What one has kept that had to stay, because nothing could be opened, it goes on keeping.
+                    let stayed = rivals.iter().find_map(|slot| slot.between.clone());
+                    let between = stayed.unwrap_or_else(|| Arc::new(Between::new(&spec.name)));
                     slots.push(Slot::between(&spec, between.clone()));
                     handed.push((spec, rivals, between));
                 }
             }
         }
         let place = std::mem::take(&mut change.place);
-        // Who is new is told what goes on as it stands, and nothing older after it.
-        self.journal.settle(SETTLE);
         let old = {
             let mut set = self.write();
             set.place = place.clone();
@@ -146,19 +150,22 @@ impl Outlets {
         };
         if !added.is_empty() {
             // After they are in force: what happens from here on they are told in any case.
-            let known = known();
-            added.iter().for_each(|output| known.iter().for_each(|message| output.offer(message)));
+            let news = news();
+            for (output, unfinished) in added {
+                news.iter().for_each(|message| output.offer(message));
+                self.journal.introduce(output, unfinished);
+            }
         }
         for (spec, rivals, between) in handed {
-            match self.hand_over(&spec, &rivals, &between, &place, known, ending) {
+            match self.hand_over(&spec, &rivals, &between, &place, news, ending) {
                 Ok(()) => told.push(format!("output {} changed", spec.name)),
-                Err(e) => failed.push(e.to_string()),
+                Err(e) => failed.push(format!("output {} stays as it was: {e}", spec.name)),
             }
         }
         told.extend(
             old.iter().filter(|slot| !staying.contains(&slot.spec.name)).map(|slot| leave(slot, ending)),
         );
-        if failed.is_empty() { Ok(told) } else { Err(Error::config(failed.join("; "))) }
+        Ok((told, failed))
     }
 
     /// Opens `spec` when its rivals have let go of what they have, and passes on what came meanwhile.
@@ -168,7 +175,7 @@ impl Outlets {
         rivals: &[Slot],
         between: &Between,
         place: &Place,
-        known: &dyn Fn() -> Vec<Message>,
+        news: &dyn Fn() -> Vec<Message>,
         ending: &dyn Fn() -> bool,
     ) -> Result<()> {
         for slot in rivals {
@@ -188,15 +195,22 @@ impl Outlets {
                 }
             }
         };
-        known().iter().for_each(|message| opened.output.offer(message));
-        let mut set = self.write();
-        // Whoever offers something waits for this lock, so nothing overtakes.
-        for before in rivals.iter().filter_map(|slot| slot.between.as_deref()).chain([between]) {
-            before.hand_over(&*opened.output);
+        news().iter().for_each(|message| opened.output.offer(message));
+        let output = opened.output.clone();
+        {
+            let mut set = self.write();
+            // Whoever offers something waits for this lock, so nothing overtakes.
+            let stayed = rivals.iter().filter_map(|slot| slot.between.as_deref());
+            for before in stayed.filter(|before| !std::ptr::eq(*before, between)).chain([between]) {
+                before.hand_over(&*output);
+            }
+            let ours = |slot: &&mut Slot| slot.between.as_deref().is_some_and(|b| std::ptr::eq(b, between));
+            if let Some(slot) = set.slots.iter_mut().find(ours) {
+                *slot = opened;
+            }
         }
-        if let Some(slot) = set.slots.iter_mut().find(|slot| slot.spec.name == spec.name) {
-            *slot = opened;
-        }
+        // What went on before all this the one before it was told.
+        self.journal.introduce(output, Vec::new());
         failed.map_or(Ok(()), Err)
     }
 
@@ -229,14 +243,6 @@ fn open(spec: &OutputSpec, place: &Place) -> Result<Slot> {
     // Before they are read: who replaces one meanwhile is seen.
     let files = looks(spec.files());
     Ok(Slot::new(spec, files, spec.open(place)?))
-}
-
-/// Opens an output that was not there. Events that its store knows as going on are ended, as nobody has told it how they went on.
-fn beside(spec: &OutputSpec, place: &Place) -> Result<Slot> {
-    let unfinished = output::unfinished_in_store(std::slice::from_ref(spec), place);
-    let slot = open(spec, place)?;
-    unfinished.into_iter().for_each(|event| slot.output.offer(&Message::Event(Arc::new(event))));
-    Ok(slot)
 }
 
 /// Ends an output that is not wanted any more, when the other side has taken what it will take. Returns what came of it, in words.

@@ -150,14 +150,17 @@ impl Outlets {
 
     /// Ends them all by `until`.
     pub fn stop(&self, until: Instant) {
-        self.journal.stop(Instant::now() + until.saturating_duration_since(Instant::now()) / 4);
+        let handed_on =
+            self.journal.stop(Instant::now() + until.saturating_duration_since(Instant::now()) / 4);
         // Each has what is left: one that hangs must not take the others' time, so they end side by side.
         std::thread::scope(|scope| {
             for output in self.all() {
                 scope.spawn(move || output.stop(until.saturating_duration_since(Instant::now())));
             }
         });
-        self.journal.close();
+        if handed_on {
+            self.journal.close();
+        }
     }
 
     fn reader(&self) -> Result<StoreReader> {

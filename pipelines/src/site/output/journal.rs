@@ -17,6 +17,7 @@ use std::{
 
 use tapetum_runtime::{Error, ErrorKind, Result};
 
+use super::Output;
 use crate::{
     sink::files,
     site::message::{Event, Message, Phase},
@@ -45,6 +46,8 @@ enum Job {
     Event(Arc<Event>),
     /// To be answered when everything before it is handed on.
     Mark(SyncSender<()>),
+    /// An output that is new, and what only its own store knows as going on.
+    Introduce(Arc<dyn Output>, Vec<Event>),
 }
 
 /// Hands events on to the outputs.
@@ -71,8 +74,13 @@ struct Writer {
 /// What the journal in `state` knows, each as its end. Nothing if there is none, or none that can be read: the store may still
 /// know them.
 pub(super) fn left_over(state: &Path) -> Vec<Event> {
-    let Ok(text) = std::fs::read(state.join(FILE)) else { return Vec::new() };
-    let events: Vec<Event> = serde_json::from_slice(&text).unwrap_or_default();
+    let path = state.join(FILE);
+    let Ok(text) = std::fs::read(&path) else { return Vec::new() };
+    let Ok(events) = serde_json::from_slice::<Vec<Event>>(&text) else {
+        // Kept for who wants to know, as databases are.
+        std::fs::rename(&path, path.with_extension("json.corrupt")).ok();
+        return Vec::new();
+    };
     events.into_iter().map(ended).collect()
 }
 
@@ -128,21 +136,30 @@ impl Journal {
         }
     }
 
+    /// Tells an output that is new what goes on, as it was told last, and ends what `unfinished` has of other events. In its order:
+    /// nothing older comes after it.
+    pub fn introduce(&self, output: Arc<dyn Output>, unfinished: Vec<Event>) {
+        if let Some(to) = lock(&self.to).as_ref() {
+            to.try_send(Job::Introduce(output, unfinished)).ok();
+        }
+    }
+
     /// Why it cannot be written, if so.
     pub fn trouble(&self) -> Option<String> {
         lock(&self.trouble).clone()
     }
 
-    /// Hands on what is on its way, until `until` at the latest. To be called before the outputs end.
-    pub fn stop(&self, until: Instant) {
+    /// Hands on what is on its way, until `until` at the latest. To be called before the outputs end. Whether all was handed on.
+    pub fn stop(&self, until: Instant) -> bool {
         *lock(&self.to) = None;
-        let Some(thread) = lock(&self.thread).take() else { return };
+        let Some(thread) = lock(&self.thread).take() else { return false };
         while !thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
+        thread.is_finished() && thread.join().is_ok()
     }
 
-    /// The outputs have ended. If all is on disk there is nothing to tell at the next start.
+    /// The outputs have ended, and all was handed on to them. If all is on disk there is nothing to tell at the next start.
     pub fn close(&self) {
         if self.outputs.flush(Duration::ZERO) {
             std::fs::remove_file(&self.path).ok();
@@ -158,11 +175,12 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let (mut batch, mut marks) = (Vec::new(), Vec::new());
+            let (mut batch, mut marks, mut introduced) = (Vec::new(), Vec::new(), Vec::new());
             for job in first.into_iter().chain(from.try_iter().take(WAITING)) {
                 match job {
                     Job::Event(event) => batch.push(event),
                     Job::Mark(mark) => marks.push(mark),
+                    Job::Introduce(output, unfinished) => introduced.push((output, unfinished)),
                 }
             }
             for event in &batch {
@@ -172,12 +190,24 @@ impl Writer {
             // First here, then there: what an output knows is known here in any case.
             self.write();
             batch.iter().for_each(|event| self.outputs.offer(&Message::Event(event.clone())));
+            introduced.into_iter().for_each(|(output, unfinished)| self.introduce(&*output, unfinished));
             // Whoever asked may have stopped waiting.
             for mark in marks {
                 mark.try_send(()).ok();
             }
             self.forget();
         }
+    }
+
+    fn introduce(&self, output: &dyn Output, unfinished: Vec<Event>) {
+        let known = |event: &Event| self.events.contains_key(&event.id);
+        let (here, left): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(known);
+        let wanted = |event: &&Arc<Event>| {
+            event.phase != Phase::End || here.iter().any(|unfinished| unfinished.id == event.id)
+        };
+        let tell = |event| output.offer(&Message::Event(event));
+        self.events.values().filter(wanted).cloned().for_each(tell);
+        left.into_iter().map(Arc::new).for_each(tell);
     }
 
     /// Leaves out what has ended and is on disk everywhere.
@@ -217,4 +247,138 @@ impl Writer {
 /// What these locks guard is sound between any two statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::site::status::OutputStatus;
+
+    /// Outputs, or one of them, that keep what they are told.
+    #[derive(Default)]
+    struct Ear {
+        heard: Mutex<Vec<(String, u32, Phase)>>,
+        on_disk: AtomicBool,
+    }
+
+    impl Ear {
+        fn hear(&self, message: &Message) {
+            if let Message::Event(event) = message {
+                lock(&self.heard).push((event.id.clone(), event.revision, event.phase));
+            }
+        }
+
+        fn heard(&self) -> Vec<(String, u32, Phase)> {
+            lock(&self.heard).clone()
+        }
+    }
+
+    impl Told for Ear {
+        fn offer(&self, message: &Message) {
+            self.hear(message);
+        }
+
+        fn flush(&self, _: Duration) -> bool {
+            self.on_disk.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Output for Ear {
+        fn name(&self) -> &str {
+            "ear"
+        }
+
+        fn offer(&self, message: &Message) {
+            self.hear(message);
+        }
+
+        fn flush(&self, _: Duration) -> bool {
+            true
+        }
+
+        fn status(&self) -> OutputStatus {
+            unreachable!("nobody asks")
+        }
+
+        fn stop(&self, _: Duration) -> bool {
+            true
+        }
+    }
+
+    fn event(id: &str, revision: u32, phase: Phase) -> Event {
+        Event {
+            id: id.to_owned(),
+            revision,
+            camera: "gate".to_owned(),
+            label: "person".to_owned(),
+            phase,
+            start: std::time::SystemTime::UNIX_EPOCH,
+            end: None,
+            frames: 3,
+            score: 0.75,
+            xyxy: [1.0, 2.0, 3.0, 4.0],
+            most: 2,
+            size: (640, 360),
+            seq: 7,
+            digest: "d".to_owned(),
+            snapshot: None,
+            recording: None,
+        }
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_is_not_on_disk_everywhere_is_there_at_the_next_start() {
+        for on_disk in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let outputs = Arc::new(Ear::default());
+            let journal = Journal::start(dir.path(), outputs.clone(), Vec::new()).unwrap();
+            journal.offer(&Arc::new(event("a", 1, Phase::Start)));
+            journal.offer(&Arc::new(event("a", 2, Phase::End)));
+            journal.settle(SOON);
+            outputs.on_disk.store(on_disk, Ordering::SeqCst);
+            assert!(journal.stop(Instant::now() + SOON));
+            journal.close();
+            assert_eq!(outputs.heard().len(), 2);
+            let left: Vec<_> = left_over(dir.path()).into_iter().map(|e| (e.id, e.revision)).collect();
+            // It had ended: it is told once more, as it was.
+            assert_eq!(left, if on_disk { vec![] } else { vec![("a".to_owned(), 2)] });
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_new_hears_what_goes_on_as_it_was_told_last_and_the_end_of_what_only_it_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::start(dir.path(), Arc::new(Ear::default()), Vec::new()).unwrap();
+        for (id, revision, phase) in
+            [("a", 1, Phase::Start), ("b", 1, Phase::Start), ("a", 2, Phase::Update), ("c", 2, Phase::End)]
+        {
+            journal.offer(&Arc::new(event(id, revision, phase)));
+        }
+        let new = Arc::new(Ear::default());
+        // Its store has `a` and `c` from before it was away, and one that nobody else knows any more.
+        let unfinished = ["a", "c", "z"].map(|id| event(id, 9, Phase::End)).to_vec();
+        journal.introduce(new.clone(), unfinished);
+        journal.settle(SOON);
+        let told = |id: &str, revision, phase| (id.to_owned(), revision, phase);
+        let want = [
+            told("a", 2, Phase::Update),
+            told("b", 1, Phase::Start),
+            told("c", 2, Phase::End),
+            told("z", 9, Phase::End),
+        ];
+        assert_eq!(new.heard(), want);
+        assert!(journal.stop(Instant::now() + SOON));
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), "[{").unwrap();
+        assert!(left_over(dir.path()).is_empty());
+        assert!(dir.path().join("events.open.json.corrupt").exists() && !dir.path().join(FILE).exists());
+    }
 }

@@ -49,7 +49,7 @@ use super::{
 pub(in crate::site) use journal::{Journal, Told};
 pub use secret::Secret;
 
-/// Takes messages, in order per camera.
+/// Takes messages: events in their order, the states and results of a camera in theirs.
 pub trait Output: Send + Sync {
     /// As in the configuration.
     fn name(&self) -> &str;

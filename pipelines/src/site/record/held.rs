@@ -61,7 +61,8 @@ impl Held {
     /// Picture `number` of event `id` is at `place`, or could not be written.
     pub fn written(&self, id: &str, number: u64, place: &Path, there: bool) {
         let mut state = self.lock();
-        if there {
+        // Not of one that has ended meanwhile: nobody would take it out again.
+        if there && state.asked.contains_key(id) {
             state.there.insert(id.to_owned(), place.to_owned());
         }
         if state.asked.get(id) == Some(&number) {

@@ -48,15 +48,26 @@ fn sound(pipeline: &str) -> Result<()> {
 /// A pipeline as it is shown to people: its elements, and of their properties only those that cannot be secret.
 pub(super) fn shown(pipeline: &str) -> String {
     let pipeline = pipeline.strip_prefix(SCHEME).unwrap_or(pipeline);
-    let element = |text: &str| {
-        let mut words = text.split_whitespace();
-        let name = words.next().unwrap_or_default();
-        // Caps have no secrets, but a name with `=` or `:` in it is none.
-        let name = if name.contains("://") { "…" } else { name };
-        let told = words.filter(|word| word.split_once('=').is_some_and(|(key, _)| SHOWN.contains(&key)));
+    let mut quoted = false;
+    let words: Vec<&str> = pipeline
+        .split(|c: char| {
+            quoted ^= c == '"';
+            c.is_whitespace() && !quoted
+        })
+        .filter(|word| !word.is_empty())
+        .collect();
+    // A mark that stands alone is between elements; one in a word or in quotes is part of a value.
+    let strange = |word: &str| word.contains(['!', '"', '\'']);
+    let element = |words: &[&str]| {
+        let name = words.first().copied().unwrap_or_default();
+        // Caps have no secrets, but a name with an address or a quote in it is none.
+        let name = if name.contains("://") || strange(name) { "…" } else { name };
+        let told = words.iter().skip(1).copied().filter(|word| {
+            !strange(word) && word.split_once('=').is_some_and(|(key, _)| SHOWN.contains(&key))
+        });
         std::iter::once(name).chain(told).collect::<Vec<_>>().join(" ")
     };
-    let elements: Vec<String> = pipeline.split('!').map(element).collect();
+    let elements: Vec<String> = words.split(|word| *word == "!").map(element).collect();
     format!("{SCHEME}{}", elements.join(" ! "))
 }
 
@@ -92,6 +103,8 @@ mod tests {
                 "gst:rtspsrc ! decodebin ! appsink",
             ),
             ("rtsp://a:b@h/ ! appsink", "gst:… ! appsink"),
+            ("rtspsrc user-pw=hun!ter ! appsink", "gst:rtspsrc ! appsink"),
+            ("rtspsrc user-pw=\"a ! b\" ! appsink", "gst:rtspsrc ! appsink"),
             (
                 "v4l2src device=/dev/video2 ! video/x-raw,width=640 ! appsink",
                 "gst:v4l2src device=/dev/video2 ! video/x-raw,width=640 ! appsink",

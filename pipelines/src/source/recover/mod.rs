@@ -15,7 +15,9 @@ pub struct Patience {
     pub most: Duration,
     /// Pictures for this long make the next failure the first one again.
     pub calm: Duration,
-    /// Wait after an error that no new attempt can mend by itself (a wrong password, a codec that is not in this build).
+    /// Wait after an error that no new attempt can mend by itself (a wrong password, a codec that is not in this build), as long as
+    /// there never was a picture. What has worked is set up right: a camera that starts up again refuses passwords and paths for some
+    /// seconds, and one that was unplugged has no file.
     pub hopeless: Duration,
     /// Waits are shortened at random by up to this part, from 0 to 1, so that cameras do not come back all at once.
     pub jitter: f32,
@@ -229,9 +231,10 @@ impl Recovery {
     }
 
     fn fail(&mut self, now: Tick, why: String, hopeless: bool) {
-        let wait = if hopeless { self.patience.hopeless } else { self.wait };
+        let slow = hopeless && !self.seen;
+        let wait = if slow { self.patience.hopeless } else { self.wait };
         let less = self.random.uniform(0.0, self.patience.jitter.clamp(0.0, 1.0));
-        if !hopeless {
+        if !slow {
             self.wait = (self.wait * 2).min(self.patience.most);
         }
         let wait = wait.min(self.patience.most.max(self.patience.hopeless)).mul_f32(1.0 - less);

@@ -32,6 +32,19 @@ fn waits_double_up_to_a_minute_and_hopeless_ones_are_a_minute() {
 }
 
 #[test]
+fn what_has_worked_is_not_given_up_for_a_minute_when_it_is_refused() {
+    let (mut recovery, mut now) = (Recovery::new(exact(), 1, Tick::ZERO), Tick::ZERO);
+    assert_eq!(recovery.ask(now), Do::Open);
+    recovery.opened(now);
+    recovery.picture(now);
+    now += MS * 60_000;
+    recovery.lost(now, Loss::Failed { why: "no such file".to_owned(), hopeless: true });
+    assert_eq!(recovery.ask(now), Do::Wait(MS * 1000));
+    now += MS * 1000;
+    assert_eq!(waits(&mut recovery, &mut now, 3, true), [2000, 4000, 8000]);
+}
+
+#[test]
 fn a_minute_of_pictures_makes_the_next_failure_the_first_one() {
     for (streamed, expected) in [(59_999, 8000), (60_000, 1000)] {
         let (mut recovery, mut now) = (Recovery::new(exact(), 1, Tick::ZERO), Tick::ZERO);

@@ -88,6 +88,8 @@ struct Queue<J> {
     dropped: u64,
     /// Somebody waits: nothing is gathered.
     hurry: bool,
+    /// The file was opened, or that failed: what was in it is counted.
+    looked: bool,
     /// Whether it is to end, and when at the latest.
     stop: Option<Instant>,
     ended: bool,
@@ -109,8 +111,15 @@ impl<K: Keeper> Writer<K> {
         keeper: K,
         dropped: impl Fn(&K::Job) + Send + Sync + 'static,
     ) -> Result<Self> {
-        let queue =
-            Queue { waiting: VecDeque::new(), first: 0, dropped: 0, hurry: false, stop: None, ended: false };
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            first: 0,
+            dropped: 0,
+            hurry: false,
+            looked: false,
+            stop: None,
+            ended: false,
+        };
         let shared =
             Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new(), done: Condvar::new() });
         let inside = Inside { path, keeper, db: None, shared: Arc::clone(&shared), tidied: Instant::now() };
@@ -152,14 +161,15 @@ impl<K: Keeper> Writer<K> {
         look(&mut self.shared.lock().waiting)
     }
 
-    /// Waits until everything offered before is on disk, at most for `within`. Whether it is.
+    /// Waits until everything offered before is on disk and what was there at the start is counted, at most for `within`. Whether
+    /// it is.
     pub fn flush(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
         let (mark, dropped) = (queue.first + queue.waiting.len() as u64, queue.dropped);
         queue.hurry = true;
         self.shared.wake.notify_one();
-        while queue.first < mark && !queue.ended {
+        while (queue.first < mark || !queue.looked) && !queue.ended {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
@@ -174,6 +184,7 @@ impl<K: Keeper> Writer<K> {
     pub fn stop(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
+        let before = queue.ended;
         queue.stop = Some(until);
         self.shared.wake.notify_one();
         while !queue.ended {
@@ -184,7 +195,9 @@ impl<K: Keeper> Writer<K> {
             queue = self.shared.done.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let ended = queue.ended;
-        let left: Vec<_> = queue.waiting.iter().cloned().collect();
+        // Counted when that is sure, and once.
+        let left: Vec<_> =
+            if ended && !before { queue.waiting.iter().cloned().collect() } else { Vec::new() };
         drop(queue);
         left.iter().for_each(|job| (self.dropped)(job));
         if ended && let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -227,6 +240,8 @@ impl<K: Keeper> Inside<K> {
         let _ended = Ended(&shared);
         // What is wrong is told at once, not with the first job.
         let mut broken = self.attempt(&[]).is_err();
+        shared.lock().looked = true;
+        shared.done.notify_all();
         loop {
             match self.next(broken) {
                 Next::End => return,

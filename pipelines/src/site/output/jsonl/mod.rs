@@ -290,6 +290,7 @@ impl Output for Jsonl {
     fn stop(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut queue = self.shared.lock();
+        let before = queue.ended;
         queue.stop.get_or_insert(until);
         self.shared.wake.notify_one();
         while !queue.ended {
@@ -299,10 +300,12 @@ impl Output for Jsonl {
             }
             queue = self.shared.done.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let left = std::mem::take(&mut queue.waiting).len() as u64;
-        let ended = queue.ended;
+        // They stay, so that `flush` says that they are not on disk.
+        let (ended, left) = (queue.ended, queue.waiting.len() as u64);
         drop(queue);
-        self.shared.tally.dropped("stopped", left);
+        if ended && !before {
+            self.shared.tally.dropped("stopped", left);
+        }
         ended
     }
 

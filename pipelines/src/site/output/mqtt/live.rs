@@ -26,6 +26,8 @@ pub(super) struct Live {
     /// Cameras whose state was told, and cameras with the labels that are counted.
     stated: BTreeSet<String>,
     counted: BTreeSet<(String, String)>,
+    /// By camera and label, the event and revision that was counted last.
+    last: HashMap<(String, String), (String, u32)>,
     results: HashMap<String, Newest>,
     /// By topic: the picture's file.
     pictures: BTreeMap<String, PathBuf>,
@@ -48,6 +50,7 @@ impl Live {
             retained: BTreeMap::new(),
             stated: BTreeSet::new(),
             counted: BTreeSet::new(),
+            last: HashMap::new(),
             results: HashMap::new(),
             pictures: BTreeMap::new(),
         };
@@ -93,6 +96,13 @@ impl Live {
     }
 
     pub fn event(&mut self, event: &Event) {
+        // What comes late, as the journal was full, does not undo what is known.
+        let of = (event.camera.clone(), event.label.clone());
+        let late = |(id, revision): &(String, u32)| *id == event.id && *revision > event.revision;
+        if self.last.get(&of).is_some_and(late) {
+            return;
+        }
+        self.last.insert(of, (event.id.clone(), event.revision));
         let count = if event.phase == Phase::End { 0 } else { event.most };
         self.count(&event.camera, &event.label, count);
         if let Some(snapshot) = event.snapshot.as_ref().filter(|_| self.snapshots) {
