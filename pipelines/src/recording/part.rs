@@ -22,6 +22,9 @@ use crate::{
     source::packets::{Codec, Packet},
 };
 
+/// Memory that is kept for what comes next, in bytes: a recording begins with far more at once than it goes on with.
+const SCRATCH: usize = 256 << 10;
+
 /// A recording under way, in a folder that is not its own yet.
 pub struct Part {
     folder: PathBuf,
@@ -95,9 +98,16 @@ impl Part {
     /// # Errors
     /// It cannot be written; it may be tried again.
     pub fn add(&mut self, packets: &[Packet], frames: &[u8]) -> io::Result<u64> {
+        let added = self.write(packets, frames);
+        for scratch in &mut self.scratch {
+            scratch.clear();
+            scratch.shrink_to(SCRATCH);
+        }
+        added
+    }
+
+    fn write(&mut self, packets: &[Packet], frames: &[u8]) -> io::Result<u64> {
         let [pictures, lines] = &mut self.scratch;
-        pictures.clear();
-        lines.clear();
         for packet in packets {
             let from = pictures.len();
             mp4::pack(self.codec, &packet.bytes, pictures);
@@ -146,15 +156,15 @@ pub fn complete(folder: &Path, events: Vec<EventLine>, ended: Ended) -> io::Resu
     let mut clip = OpenOptions::new().read(true).write(true).open(folder.join(CLIP))?;
     let size = clip.metadata()?.len();
     let mut end = mp4::HEADER;
-    let packets: Vec<PacketLine> = whole_lines(&folder.join(PACKETS), |line: &PacketLine| {
+    let (packets, cut): (Vec<PacketLine>, bool) = whole_lines(&folder.join(PACKETS), |line: &PacketLine| {
         let follows = line.at == end && line.bytes > 0 && line.at + u64::from(line.bytes) <= size;
         end += if follows { u64::from(line.bytes) } else { 0 };
         follows
     })?;
     let last = packets.iter().map(|packet| packet.pts_ns).max().unwrap_or(0);
-    // A kill may have come between a frame's line and its picture; an end does not.
-    let shown = |frame: &Brief| ended != Ended::Killed || frame.pts_ns <= last;
-    let frames: Vec<Brief> = whole_lines(&folder.join(FRAMES), shown)?;
+    // A kill may have come between a frame's line and its picture; an end does not, but for pictures that were given up.
+    let shown = |frame: &Brief| !(cut || ended == Ended::Killed) || frame.pts_ns <= last;
+    let (frames, _): (Vec<Brief>, bool) = whole_lines(&folder.join(FRAMES), shown)?;
     let nothing = || io::Error::new(io::ErrorKind::InvalidData, "it holds no picture");
     let first = packets.first().ok_or_else(nothing)?;
     if frames.is_empty() {
@@ -202,6 +212,19 @@ pub fn complete(folder: &Path, events: Vec<EventLine>, ended: Ended) -> io::Resu
     Ok(summary)
 }
 
+/// Gives up the last pictures of what lies in `folder`, so that a full disk has room for the index of the others. To be
+/// [`complete`]d then.
+///
+/// # Errors
+/// It cannot be written, or nothing would be left.
+pub fn shorten(folder: &Path) -> io::Result<()> {
+    let clip = OpenOptions::new().write(true).open(folder.join(CLIP))?;
+    // A picture's place in the index takes less than its line; besides there is the summary.
+    let given_up = fs::metadata(folder.join(PACKETS))?.len() + 65_536;
+    let left = clip.metadata()?.len().checked_sub(given_up).filter(|left| *left > mp4::HEADER);
+    clip.set_len(left.ok_or(io::ErrorKind::StorageFull)?)
+}
+
 /// What has to be known of a frame's line here.
 #[derive(Deserialize)]
 struct Brief {
@@ -209,8 +232,12 @@ struct Brief {
     fate: FrameFate,
 }
 
-/// The lines of a file up to the first that is broken or not `fit`; what comes after them is cut off.
-fn whole_lines<T: DeserializeOwned>(path: &Path, mut fit: impl FnMut(&T) -> bool) -> io::Result<Vec<T>> {
+/// The lines of a file up to the first that is broken or not `fit`; what comes after them is cut off. Also whether that was
+/// anything.
+fn whole_lines<T: DeserializeOwned>(
+    path: &Path,
+    mut fit: impl FnMut(&T) -> bool,
+) -> io::Result<(Vec<T>, bool)> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut reader = BufReader::new(&file);
     let (mut all, mut line, mut kept) = (Vec::new(), Vec::new(), 0);
@@ -225,8 +252,9 @@ fn whole_lines<T: DeserializeOwned>(path: &Path, mut fit: impl FnMut(&T) -> bool
         kept += read as u64;
     }
     drop(reader);
+    let cut = file.metadata()?.len() > kept;
     file.set_len(kept)?;
-    Ok(all)
+    Ok((all, cut))
 }
 
 /// Size and digest of a file, which is on disk then.
@@ -251,5 +279,69 @@ fn digested(path: &Path) -> io::Result<FileLine> {
 pub(crate) fn sync_folder(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         folder.sync_all().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::recording::format::{Encoding, RunHead};
+
+    fn head() -> Head {
+        Head {
+            format: 1,
+            id: "01J00000000000000000000000".to_owned(),
+            camera: "gate".to_owned(),
+            site: "test".to_owned(),
+            tapetum: "0".to_owned(),
+            source: "made".to_owned(),
+            size: (16, 16),
+            codec: Encoding::Jpeg,
+            exact: false,
+            begin_ns: 0,
+            label: "person".to_owned(),
+            run: RunHead::default(),
+        }
+    }
+
+    fn add(part: &mut Part, n: u64, bytes: usize) {
+        let pts = Duration::from_millis(100 * n);
+        let bytes = Bytes::from(vec![7; bytes]);
+        let packet = Packet { codec: Codec::Jpeg, key: true, gap: false, pts, parameters: None, bytes };
+        let line = format!("{{\"seq\":{n},\"pts_ns\":{},\"fate\":\"delivered\"}}\n", pts.as_nanos());
+        part.add(&[packet], line.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_large_beginning_takes_no_memory_for_as_long_as_the_recording_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut part = Part::create(&dir.path().join("part"), &head()).unwrap();
+        add(&mut part, 0, 4 << 20);
+        add(&mut part, 1, 1000);
+        assert!(part.scratch.iter().all(|scratch| scratch.capacity() <= SCRATCH));
+    }
+
+    #[test]
+    fn what_is_given_up_for_the_index_costs_pictures_and_their_frames_and_the_rest_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("part");
+        let mut part = Part::create(&folder, &head()).unwrap();
+        (0..40).for_each(|n| add(&mut part, n, 10_000));
+        drop(part);
+        shorten(&folder).unwrap();
+        let summary = complete(&folder, Vec::new(), Ended::Full).unwrap();
+        assert!((30..35).contains(&summary.packets), "{}", summary.packets);
+        assert_eq!(summary.frames["delivered"], summary.packets);
+        // Of a short one nothing would be left.
+        let folder = dir.path().join("short");
+        let mut part = Part::create(&folder, &head()).unwrap();
+        add(&mut part, 0, 10_000);
+        drop(part);
+        assert_eq!(shorten(&folder).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(complete(&folder, Vec::new(), Ended::Full).unwrap().packets, 1);
     }
 }

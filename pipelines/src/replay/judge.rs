@@ -1,15 +1,15 @@
 //! Holds each frame that comes out against what was recorded of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::Serialize;
 use serde_json::Value;
-use tapetum_runtime::Result;
+use tapetum_runtime::{Result, finding::Finding};
 
-use super::compare::{Unlike, compare};
+use super::compare::{Unlike, Unlikes, compare};
 use crate::{
     Item, RunInfo, Summary,
     recording::{
@@ -19,8 +19,11 @@ use crate::{
     sink::{ResultLine, Sink},
 };
 
-/// Frames whose differences are told in full.
+/// Frames whose differences are told.
 const MOST: usize = 100;
+
+/// What of a result its digest is of, besides pixels.
+const DIGESTED: [&str; 4] = ["size", "status", "error", "findings"];
 
 /// What all frames together came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +33,9 @@ pub enum Verdict {
     Identical,
     /// No number is off by more than the tolerance, and nothing but numbers is.
     Within,
+    /// Nothing that is judged is otherwise, but digests are: what a stage remembers from before the recording is not judged, and
+    /// neither are pixels beside it.
+    Unjudged,
     /// Something is otherwise.
     Different,
 }
@@ -43,8 +49,10 @@ pub struct FrameDifference {
     pub pts_s: f64,
     /// Whether all of it is within the tolerance.
     pub within: bool,
-    /// What differs.
+    /// What differs; of one stage, the first of it.
     pub differences: Vec<Difference>,
+    /// So much more does that is not told.
+    pub others: u64,
 }
 
 /// One value that came out otherwise.
@@ -62,6 +70,19 @@ pub struct Difference {
     pub by: Option<f64>,
 }
 
+/// A frame as it came out.
+pub(super) struct Seen<'a> {
+    pub seq: u64,
+    /// Its time in the stream, in seconds.
+    pub pts_s: f64,
+    /// See [`digest::found`].
+    pub found: &'a str,
+    /// Its line of `results.jsonl`.
+    pub line: &'a [u8],
+    /// Stages that found a mask or made a picture: their pixels are in the digest alone.
+    pub pixels: Vec<&'a str>,
+}
+
 /// The frames that were compared so far.
 #[derive(Default)]
 pub(super) struct Judge {
@@ -73,8 +94,36 @@ pub(super) struct Judge {
     pub identical: u64,
     pub within: u64,
     pub different: u64,
+    /// Their digest is another, and nothing that is judged differs.
+    pub unjudged: u64,
+    /// Other stages whose pixels could not be judged on these.
+    pub pixels: BTreeSet<String>,
     pub largest: f64,
     pub differences: Vec<FrameDifference>,
+}
+
+/// All that differs on one frame.
+#[derive(Default)]
+struct Differences {
+    told: Vec<Difference>,
+    count: u64,
+    largest: f64,
+    words: bool,
+}
+
+impl Differences {
+    fn put(&mut self, stage: &str, unlikes: Unlikes) {
+        self.count += unlikes.count;
+        self.largest = self.largest.max(unlikes.largest);
+        self.words |= unlikes.words;
+        self.told.extend(unlikes.told.into_iter().map(|Unlike { field, then, now, by }| Difference {
+            stage: stage.to_owned(),
+            field,
+            then,
+            now,
+            by,
+        }));
+    }
 }
 
 impl Judge {
@@ -85,51 +134,63 @@ impl Judge {
     }
 
     pub fn verdict(&self, missing: bool) -> Verdict {
-        match (self.different, self.within) {
-            (0, 0) if !missing && self.frames > 0 => Verdict::Identical,
-            (0, _) if !missing && self.frames > 0 => Verdict::Within,
+        match (self.different, self.within, self.unjudged) {
+            _ if missing || self.frames == 0 => Verdict::Different,
+            (0, 0, 0) => Verdict::Identical,
+            (0, 0, _) => Verdict::Unjudged,
+            (0, ..) => Verdict::Within,
             _ => Verdict::Different,
         }
     }
 
-    fn see(&mut self, item: &Item, found: &str, line: &[u8]) {
-        let seq = item.frame.seq;
-        let Some(recorded) = self.recorded.get(&seq) else { return };
+    fn see(&mut self, seen: &Seen<'_>) {
+        let Some(recorded) = self.recorded.get(&seen.seq) else { return };
         self.frames += 1;
-        if recorded.found.as_deref() == Some(found) {
+        if recorded.found.as_deref() == Some(seen.found) {
             self.identical += 1;
             return;
         }
-        let differences = self.differences(recorded, line);
-        if differences.is_empty() {
-            // Only what is not judged is otherwise.
-            self.identical += 1;
-            return;
+        let then = recorded.result.clone().unwrap_or_default();
+        let now: Value = serde_json::from_slice(seen.line).unwrap_or_default();
+        let mut all = self.differences(&then, &now);
+        if all.count == 0 {
+            if self.may_be_remembered(&then, &now, seen) {
+                self.unjudged += 1;
+                let pixels = seen.pixels.iter().map(|stage| (*stage).to_owned());
+                self.pixels.extend(pixels.filter(|stage| !self.remembering.contains(stage)));
+                return;
+            }
+            // All that is in words and numbers is equal, the digest is not.
+            let (field, then, now) = ("pixels of a mask or picture".to_owned(), Value::Null, Value::Null);
+            all.told.push(Difference { stage: String::new(), field, then, now, by: None });
+            (all.count, all.words) = (1, true);
         }
-        let size = |d: &Difference| d.by.unwrap_or(f64::INFINITY);
-        let within = differences.iter().all(|d| size(d) <= self.tolerance);
-        let largest = differences.iter().filter_map(|d| d.by).fold(0.0, f64::max);
-        self.largest = self.largest.max(largest);
+        let within = !all.words && all.largest <= self.tolerance;
+        self.largest = self.largest.max(all.largest);
         *(if within { &mut self.within } else { &mut self.different }) += 1;
         if self.differences.len() < MOST {
-            let pts_s = item.frame.pts.as_secs_f64();
-            self.differences.push(FrameDifference { seq, pts_s, within, differences });
+            let others = all.count - all.told.len() as u64;
+            self.differences.push(FrameDifference {
+                seq: seen.seq,
+                pts_s: seen.pts_s,
+                within,
+                differences: all.told,
+                others,
+            });
         }
     }
 
-    fn differences(&self, recorded: &FrameLine, line: &[u8]) -> Vec<Difference> {
-        let then = recorded.result.clone().unwrap_or_default();
-        let now: Value = serde_json::from_slice(line).unwrap_or_default();
-        let mut all = Vec::new();
-        let mut put = |stage: &str, unlike: Vec<Unlike>| {
-            all.extend(unlike.into_iter().map(|Unlike { field, then, now, by }| Difference {
-                stage: stage.to_owned(),
-                field,
-                then,
-                now,
-                by,
-            }));
-        };
+    /// Whether another digest may come of what a stage remembers. A digest is of a whole frame: where it may, pixels of other stages
+    /// cannot be judged.
+    fn may_be_remembered(&self, then: &Value, now: &Value, seen: &Seen<'_>) -> bool {
+        let remembers = |stage: &&str| self.remembering.iter().any(|name| name == stage);
+        let words = DIGESTED.iter().any(|field| then[field] != now[field]);
+        !self.remembering.is_empty() && (words || seen.pixels.iter().any(remembers))
+    }
+
+    /// Of what is judged, in words and numbers.
+    fn differences(&self, then: &Value, now: &Value) -> Differences {
+        let mut all = Differences::default();
         let reused = |status: &Value| if status == "reused" { Value::from("ok") } else { status.clone() };
         let remembers = !self.remembering.is_empty();
         for field in ["size", "status", "error"] {
@@ -137,24 +198,18 @@ impl Judge {
             if remembers {
                 (then, now) = (reused(&then), reused(&now));
             }
-            let mut unlike = Vec::new();
-            compare(field, &then, &now, &mut unlike);
-            put("", unlike);
+            let mut unlikes = Unlikes::default();
+            compare(field, &then, &now, &mut unlikes);
+            all.put("", unlikes);
         }
-        let empty = serde_json::Map::new();
         let of = |line: &'_ Value| line["findings"].as_object().cloned().unwrap_or_default();
-        let (then, now) = (of(&then), of(&now));
+        let (then, now) = (of(then), of(now));
         let names = then.keys().chain(now.keys().filter(|name| !then.contains_key(*name)));
         for stage in names.filter(|name| !self.remembering.contains(name)) {
-            let mut unlike = Vec::new();
-            let none = Value::Object(empty.clone());
-            compare("", then.get(stage).unwrap_or(&none), now.get(stage).unwrap_or(&none), &mut unlike);
-            put(stage, unlike);
-        }
-        if all.is_empty() && !remembers {
-            // All that is in words and numbers is equal, the digest is not.
-            let (field, then, now) = ("pixels of a mask or picture".to_owned(), Value::Null, Value::Null);
-            all.push(Difference { stage: String::new(), field, then, now, by: None });
+            let mut unlikes = Unlikes::default();
+            let none = Value::Object(serde_json::Map::new());
+            compare("", then.get(stage).unwrap_or(&none), now.get(stage).unwrap_or(&none), &mut unlikes);
+            all.put(stage, unlikes);
         }
         all
     }
@@ -181,11 +236,103 @@ impl Sink for Bench {
         self.line.of(item, run);
         let found = digest::found(&self.line, item, run);
         let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
-        judge.see(item, &found, self.line.bytes());
+        judge.see(&Seen {
+            seq: item.frame.seq,
+            pts_s: item.frame.pts.as_secs_f64(),
+            found: &found,
+            line: self.line.bytes(),
+            pixels: pixels(item, run),
+        });
         Ok(())
     }
 
     fn finish(&mut self, _: &RunInfo, _: &Summary) -> Result<()> {
         Ok(())
+    }
+}
+
+/// Stages that found a mask or made a picture.
+fn pixels<'r>(item: &Item, run: &'r RunInfo) -> Vec<&'r str> {
+    let has_pixels = |at: usize| matches!(item.found(at), Some(Finding::Mask(_) | Finding::Image(_)));
+    run.stages
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| has_pixels(*at))
+        .map(|(_, stage)| stage.name.as_str())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A frame on which a class was found, and something that a stage remembers.
+    fn result(class: &str, age: f64) -> Value {
+        json!({
+            "seq": 1, "size": [4, 4], "status": "ok",
+            "findings": { "state": { "class": class }, "watch": { "age": age }, "skin": { "parts": 1 } },
+        })
+    }
+
+    fn judge(remembering: &[&str], then: Value) -> Judge {
+        let frame = FrameLine {
+            seq: 1,
+            pts_ns: 0,
+            captured: None,
+            fate: FrameFate::Delivered,
+            picture: None,
+            found: Some("recorded".to_owned()),
+            result: Some(then),
+        };
+        Judge::new(&[frame], remembering.iter().map(|&name| name.to_owned()).collect(), 1e-4)
+    }
+
+    fn see(judge: &mut Judge, found: &str, now: &Value, pixels: &[&'static str]) -> Verdict {
+        let line = serde_json::to_vec(now).unwrap();
+        judge.see(&Seen { seq: 1, pts_s: 0.0, found, line: &line, pixels: pixels.to_vec() });
+        judge.verdict(false)
+    }
+
+    #[test]
+    fn another_digest_is_never_called_identical() {
+        let then = result("clear", 1.0);
+        let mut all = judge(&["watch"], then.clone());
+        assert_eq!(see(&mut all, "recorded", &then, &["skin"]), Verdict::Identical);
+        // What is remembered is otherwise, and with it the digest that the pixels are in, too.
+        let mut all = judge(&["watch"], then.clone());
+        assert_eq!(see(&mut all, "another", &result("clear", 2.0), &["skin"]), Verdict::Unjudged);
+        assert_eq!((all.identical, all.unjudged, all.different), (0, 1, 0));
+        assert!(all.pixels.iter().eq(["skin"]));
+        // Nothing is, and what remembers has no pixels: others' pixels are.
+        let mut all = judge(&["watch"], then.clone());
+        assert_eq!(see(&mut all, "another", &then, &["skin"]), Verdict::Different);
+        assert_eq!(all.differences[0].differences[0].field, "pixels of a mask or picture");
+        // They may be those of what remembers.
+        let mut all = judge(&["skin"], then.clone());
+        assert_eq!((see(&mut all, "another", &then, &["skin"]), all.pixels.len()), (Verdict::Unjudged, 0));
+        // Nothing remembers.
+        let mut all = judge(&[], then.clone());
+        assert_eq!(see(&mut all, "another", &then, &["skin"]), Verdict::Different);
+        // What is judged is otherwise.
+        let mut all = judge(&["watch"], then.clone());
+        assert_eq!(see(&mut all, "another", &result("broken", 2.0), &[]), Verdict::Different);
+    }
+
+    #[test]
+    fn a_word_behind_many_small_differences_makes_a_frame_different() {
+        let boxes = |score: f64, label: &str| {
+            let mut all: Vec<Value> =
+                (0..300).map(|_| json!({ "score": score, "label": "person" })).collect();
+            all[299]["label"] = label.into();
+            json!({ "seq": 1, "size": [4, 4], "status": "ok", "findings": { "things": { "boxes": all } } })
+        };
+        let mut all = judge(&[], boxes(0.5, "person"));
+        assert_eq!(see(&mut all, "another", &boxes(0.5 + 1e-9, "person"), &[]), Verdict::Within);
+        assert_eq!((all.differences[0].differences.len(), all.differences[0].others), (100, 200));
+        let mut all = judge(&[], boxes(0.5, "person"));
+        assert_eq!(see(&mut all, "another", &boxes(0.5 + 1e-9, "car"), &[]), Verdict::Different);
+        assert!(!all.differences[0].within);
     }
 }

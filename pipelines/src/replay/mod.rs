@@ -75,6 +75,10 @@ pub struct Report {
     pub within: u64,
     /// Of these, otherwise by more.
     pub different: u64,
+    /// Of these, with another digest although nothing differs that is judged.
+    pub unjudged: u64,
+    /// What was not judged on those.
+    pub not_judged: Vec<String>,
     /// Recorded frames that could not be run again, with why.
     pub missing: Vec<(u64, String)>,
     /// See [`Wishes::tolerance`].
@@ -149,7 +153,7 @@ pub fn replay(
                 .to_owned(),
         );
     }
-    let judge = judge::Judge::new(&recording.frames, remembering, wishes.tolerance);
+    let judge = judge::Judge::new(&recording.frames, remembering.clone(), wishes.tolerance);
     let judge = Arc::new(Mutex::new(judge));
     let mut sinks: Vec<Box<dyn sink::Sink>> = vec![Box::new(judge::Bench::new(judge.clone()))];
     if let Some(path) = &wishes.video {
@@ -164,6 +168,11 @@ pub fn replay(
     }
     let judge = std::mem::take(&mut *judge.lock().unwrap_or_else(PoisonError::into_inner));
     let missing = matched.missing;
+    let mut not_judged = Vec::new();
+    if judge.unjudged > 0 {
+        not_judged.push(format!("what {} found", remembering.join(", ")));
+        not_judged.extend(judge.pixels.iter().map(|stage| format!("pixels of {stage}")));
+    }
     Ok(Report {
         recording: recording.folder.clone(),
         events: recording.summary.events.iter().map(|event| event.id.clone()).collect(),
@@ -175,6 +184,8 @@ pub fn replay(
         identical: judge.identical,
         within: judge.within,
         different: judge.different,
+        unjudged: judge.unjudged,
+        not_judged,
         missing,
         tolerance: wishes.tolerance,
         largest: judge.largest,

@@ -10,10 +10,12 @@
 //! | [`record`] | footage and pictures of what happens |
 //! | [`message`] | what leaves the site: events, results, states of cameras |
 //! | [`live`] | the newest inferred frame of each camera, for who looks at it |
+//! | `age` | whether the wall clock can be gone by |
 //! | `machine` | the board: engines to try, heat, what it can bear |
 //! | [`status`] | what health, metrics and the page are made of |
 //! | [`http`] | health, metrics, API and page |
 
+mod age;
 mod camera;
 pub mod config;
 pub mod daemon;

@@ -272,7 +272,7 @@ pub struct MediaStatus {
     pub dir: String,
     /// Whether it can be written.
     pub up: bool,
-    /// Why not.
+    /// Why not; or if it can, what else is wrong with it.
     pub why: Option<String>,
     /// What is in it, in bytes.
     pub bytes: u64,

@@ -341,6 +341,35 @@ fn other_keys_are_taken_in_while_the_camera_runs() {
 }
 
 #[test]
+fn an_event_ends_where_what_is_kept_of_it_changes_and_its_recording_with_it() {
+    let site = Site::new();
+    // One picture for hours: an event that goes on for as long as it is looked at.
+    let source = "loop:synthetic:bars?size=160x120&fps=10&frames=100000";
+    let text = |record: &str| {
+        let camera = camera("left", source, record).replace("['broken', 'closed']", "[]");
+        HEAD.to_owned() + &camera.replace("min_frames = 2", "min_frames = 2, min_score = 0")
+    };
+    write(&site, &text(RECORD));
+    let daemon = site.start();
+    let going_on = || {
+        let mut all = events(&daemon).into_iter();
+        all.find(|event| event["phase"] != "end" && !event["recording"].is_null())
+    };
+    daemon.until("an event is being recorded", || going_on().is_some());
+    let id = going_on().unwrap()["id"].clone();
+    write(&site, &text("record = { pre_s = 1, post_s = 1 }"));
+    daemon.hang_up();
+    daemon.until("its recording is there", || recorded(&daemon).is_some_and(|event| event["id"] == id));
+    daemon.until("another is being recorded", || going_on().is_some());
+    assert_ne!(going_on().unwrap()["id"], id);
+    let media = daemon.status()["media"].clone();
+    assert_eq!((&media["dropped"], &media["up"]), (&serde_json::json!({}), &Value::from(true)), "{media}");
+    daemon.stop();
+    let folder = |id: &Value| site.path("state/media/left").join(id.as_str().unwrap());
+    assert_eq!(summary(&folder(&id))["ended"], "changed");
+}
+
+#[test]
 fn a_source_without_encoded_pictures_is_recorded_as_jpeg_and_the_replay_says_what_that_means() {
     let site = Site::new();
     let frames = format!("loop:{}/../../tests/clips/dev_b_png?fps=10", demo());

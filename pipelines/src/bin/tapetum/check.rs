@@ -84,7 +84,10 @@ fn site(args: &Args) -> Result<()> {
         .cameras
         .iter()
         .map(|c| {
-            let events = c.events.as_ref().map(|events| format!("events of {}", events.labels.join(", ")));
+            let events = c.events.as_ref().map(|events| match &events.labels[..] {
+                [] => "events of every label".to_owned(),
+                labels => format!("events of {}", labels.join(", ")),
+            });
             let recorded = if c.record.is_some() { "recorded" } else { "" };
             let pipeline = format!("pipeline {}", c.pipeline.name);
             vec![c.name.clone(), pipeline, events.unwrap_or_default(), recorded.to_owned()]

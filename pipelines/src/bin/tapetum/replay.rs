@@ -95,8 +95,9 @@ fn print(recording: &Recording, report: &Report) {
         println!("frame {} at {:.3} s:", frame.seq, frame.pts_s);
         let most = 8;
         frame.differences.iter().take(most).for_each(|difference| println!("  {}", shown(difference)));
-        if frame.differences.len() > most {
-            println!("  and {} more", frame.differences.len() - most);
+        let more = frame.differences.len().saturating_sub(most) as u64 + frame.others;
+        if more > 0 {
+            println!("  and {more} more");
         }
     }
     for (seq, why) in report.missing.iter().take(SHOWN) {
@@ -109,15 +110,33 @@ fn print(recording: &Recording, report: &Report) {
     let Report { frames, identical, within, different, .. } = report;
     let missing = report.missing.len();
     let gone = if missing > 0 { format!("; {missing} could not be run as they were") } else { String::new() };
-    println!("{frames} frames: {identical} identical, {within} equal within, {different} different{gone}");
+    let unjudged = match report.unjudged {
+        0 => String::new(),
+        n => format!("{n} as they were in all that is judged, "),
+    };
+    println!(
+        "{frames} frames: {identical} identical, {unjudged}{within} equal within, {different} different{gone}"
+    );
+    let not_judged = || report.not_judged.join(", ");
     println!(
         "{}",
         match report.verdict {
             Verdict::Identical => "identical: every digest is the recorded one".to_owned(),
-            Verdict::Within => format!(
-                "equal within {:e}: the largest difference is {:.1e}; nothing but numbers differs",
-                report.tolerance, report.largest
+            Verdict::Unjudged => format!(
+                "nothing that was judged differs; not judged, on {} frames whose digest is another: {}",
+                report.unjudged,
+                not_judged()
             ),
+            Verdict::Within => {
+                let of_judged = match report.unjudged {
+                    0 => String::new(),
+                    n => format!(" of what was judged; not judged, on {n} other frames: {}", not_judged()),
+                };
+                format!(
+                    "equal within {:e}: the largest difference is {:.1e}; nothing but numbers differs{of_judged}",
+                    report.tolerance, report.largest
+                )
+            }
             Verdict::Different => "different".to_owned(),
         }
     );

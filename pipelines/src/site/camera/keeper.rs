@@ -130,14 +130,16 @@ impl Keeper {
             self.replace_feed(new);
         }
         let source = self.core.feed().state.health().info.name;
-        if spec.events != self.spec.events {
+        let other_record = spec.record != self.spec.record || spec.events != self.spec.events;
+        if other_record {
+            // Also where the events are as before: what one of them shows goes by one configuration, and has one recording.
             self.core.end_events(Ended::Changed);
             let watcher = |events| Watcher::new(&spec.name, events, self.shared.ids.clone());
             *lock(&self.core.watcher) = spec.events.as_ref().map(watcher);
         }
         {
             let mut recorder = lock(&self.core.recorder);
-            if spec.record != self.spec.record || spec.events != self.spec.events {
+            if other_record {
                 if let Some(old) = &mut *recorder {
                     old.end(Ended::Changed);
                 }

@@ -196,12 +196,14 @@ impl Inner {
 
     /// Tells when the media folder begins to fail, and when it is well again.
     fn tell_media(&self) {
-        let why = self.media.status().why;
+        let status = self.media.status();
+        let why = status.why;
         let mut told = lock(&self.media_told);
         if *told == why {
             return;
         }
         match &why {
+            Some(why) if status.up => self.tell(Level::Warning, &format!("media: {why}")),
             Some(why) => self.tell(Level::Warning, &format!("no snapshots and recordings: {why}")),
             None => self.tell(Level::Info, "snapshots and recordings are written again"),
         }
@@ -263,7 +265,8 @@ impl Site for Inner {
                 .map(|o| format!("output {}: {}", o.name, o.why.as_deref().unwrap_or("it is down"))),
         );
         let media = self.media.status();
-        not_ready.extend(media.why.iter().map(|why| format!("media: {why}")));
+        // What is told beside that it can be written keeps nobody from being ready.
+        not_ready.extend(media.why.iter().filter(|_| !media.up).map(|why| format!("media: {why}")));
         not_ready.extend(self.outlets.trouble());
         if lock(&self.file).cameras.is_empty() {
             not_ready.push("the configuration names no camera".to_owned());

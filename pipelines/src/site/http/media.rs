@@ -27,8 +27,15 @@ pub(super) struct Media {
     file: File,
     size: u64,
     kind: &'static str,
-    /// The part of it that is asked for; all of it if `None`.
-    part: Option<RangeInclusive<u64>>,
+    asked: Asked,
+}
+
+/// What is asked for of it.
+enum Asked {
+    Whole,
+    Part(RangeInclusive<u64>),
+    /// Bytes that it does not have.
+    Beyond,
 }
 
 impl Media {
@@ -38,7 +45,7 @@ impl Media {
             let path = inside(root, relative)?;
             let file = File::open(&path).ok()?;
             let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some(Self { file, size: metadata.len(), kind: kind(&path), part: None })
+            Some(Self { file, size: metadata.len(), kind: kind(&path), asked: Asked::Whole })
         };
         open().ok_or_else(|| Problem::not_found("there is no such file (any more)"))
     }
@@ -55,12 +62,9 @@ impl Media {
             Some(Some(part)) => {
                 let seek = self.file.seek(SeekFrom::Start(*part.start()));
                 seek.map_err(|_| Problem::not_found("there is no such file (any more)"))?;
-                self.part = Some(part);
+                self.asked = Asked::Part(part);
             }
-            Some(None) => {
-                let why = format!("the file has {} bytes", self.size);
-                return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, why));
-            }
+            Some(None) => self.asked = Asked::Beyond,
         }
         Ok(self)
     }
@@ -68,14 +72,21 @@ impl Media {
 
 impl IntoResponse for Media {
     fn into_response(self) -> Response {
-        let left = self.part.as_ref().map_or(self.size, |part| part.end() - part.start() + 1);
-        let body = Body::new(Reading { left, state: State::Idle(self.file) });
+        let size = self.size;
+        let body = |left| Body::new(Reading { left, state: State::Idle(self.file) });
         let head = [(header::CONTENT_TYPE, self.kind), (header::ACCEPT_RANGES, "bytes")];
-        match self.part {
-            None => (head, body).into_response(),
-            Some(part) => {
-                let which = format!("bytes {}-{}/{}", part.start(), part.end(), self.size);
-                (StatusCode::PARTIAL_CONTENT, head, [(header::CONTENT_RANGE, which)], body).into_response()
+        match self.asked {
+            Asked::Whole => (head, body(size)).into_response(),
+            Asked::Part(part) => {
+                let which =
+                    [(header::CONTENT_RANGE, format!("bytes {}-{}/{size}", part.start(), part.end()))];
+                let body = body(part.end() - part.start() + 1);
+                (StatusCode::PARTIAL_CONTENT, head, which, body).into_response()
+            }
+            Asked::Beyond => {
+                let why = format!("the file has {size} bytes");
+                let which = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
+                (which, Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, why)).into_response()
             }
         }
     }
@@ -209,6 +220,22 @@ mod tests {
         }
         assert_eq!(range("bytes=0-", 0), Some(None));
         assert_eq!(range("bytes=-1", 0), None);
+    }
+
+    #[test]
+    fn who_asks_for_bytes_that_there_are_not_is_told_how_many_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("clip.mp4"), [7; 1000]).unwrap();
+        let answer = |asked: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, header::HeaderValue::from_static(asked));
+            let media = Media::open(folder.path(), Path::new("clip.mp4")).unwrap();
+            let answer = media.part(&headers).unwrap().into_response();
+            let which = answer.headers()[header::CONTENT_RANGE].to_str().unwrap().to_owned();
+            (answer.status().as_u16(), which)
+        };
+        assert_eq!(answer("bytes=1000-"), (416, "bytes */1000".to_owned()));
+        assert_eq!(answer("bytes=990-"), (206, "bytes 990-999/1000".to_owned()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     Media, RecordSpec, Snapshots,
     media::Order,
-    tape::{Begin, Delivered, Span, Step, Tape},
+    tape::{self, Begin, Delivered, Span, Step, Tape},
 };
 use crate::{
     recording::format::{Ended, Head, RunHead, VERSION, nanos},
@@ -52,6 +52,7 @@ impl Recorder {
         media: Arc<Media>,
     ) -> Self {
         media.offer(Order::Look);
+        media.widen(at_once(spec));
         Self {
             site: site.to_owned(),
             camera: camera.to_owned(),
@@ -147,18 +148,20 @@ impl Recorder {
         let mut steps = std::mem::take(&mut self.steps);
         let mut slow = false;
         for step in steps.drain(..) {
-            slow |= !self.media.offer(match step {
+            match step {
                 Step::Begin(begin) => {
                     let head = self.head(&begin);
-                    Order::Begin(begin.place, Box::new(head))
+                    slow |= !self.media.offer(Order::Begin(begin.place, Box::new(head)));
                 }
                 // What comes behind a gap cannot be decoded.
-                Step::More { .. } if slow => continue,
-                Step::More { place, packets, frames } => Order::More(place, packets, frames),
-                Step::End { place, events, why } => {
-                    Order::End(place, events, if slow { Ended::Slow } else { why })
+                Step::More { .. } if slow => {}
+                Step::More { place, packets, frames } => {
+                    slow = !Order::pieces(place, packets, frames).all(|piece| self.media.offer(piece));
                 }
-            });
+                Step::End { place, events, why } => {
+                    self.media.offer(Order::End(place, events, if slow { Ended::Slow } else { why }));
+                }
+            }
         }
         if slow {
             self.tape.end(Ended::Slow, &mut steps);
@@ -171,6 +174,7 @@ impl Recorder {
         self.steps = steps;
     }
 
+    /// What is known of a recording when it begins.
     fn head(&self, begin: &Begin) -> Head {
         Head {
             format: VERSION,
@@ -187,4 +191,15 @@ impl Recorder {
             run: self.run.clone(),
         }
     }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.media.narrow(at_once(&self.spec));
+    }
+}
+
+/// Bytes that a recording may begin with: pictures, and results of frames.
+fn at_once(spec: &RecordSpec) -> usize {
+    if spec.clips { spec.memory.saturating_add(tape::most_results(spec)) } else { 0 }
 }

@@ -21,6 +21,11 @@ use super::{RecordSpec, ring::Ring};
 /// Most frames that are remembered.
 const MOST_SHOTS: usize = 16_384;
 
+/// Most bytes of results that are remembered with them: a quarter of what the pictures may take.
+pub(super) fn most_results(spec: &RecordSpec) -> usize {
+    spec.memory / 4
+}
+
 /// An event that goes on, as it stands after a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span<'a> {
@@ -103,6 +108,8 @@ pub struct Tape {
     ring: Ring,
     codec: Option<Codec>,
     shots: VecDeque<Shot>,
+    /// Bytes of their results.
+    results: usize,
     /// So many of the first were handed over, while something is recorded.
     sent: usize,
     following: Vec<String>,
@@ -137,6 +144,7 @@ impl Tape {
             window,
             codec: None,
             shots: VecDeque::new(),
+            results: 0,
             sent: 0,
             following: Vec::new(),
             active: None,
@@ -155,9 +163,8 @@ impl Tape {
 
     /// A frame that the source gave; `taken`: it is handed to the pipeline.
     pub fn given(&mut self, seq: u64, pts: Duration, captured: Option<SystemTime>, taken: bool) {
-        if self.shots.len() >= MOST_SHOTS {
-            self.shots.pop_front();
-            self.sent = self.sent.saturating_sub(1);
+        while self.shots.len() >= MOST_SHOTS || self.results > most_results(&self.spec) {
+            self.drop_shot();
         }
         self.shots.push_back(Shot { seq, pts, captured, over_rate: !taken, delivered: None });
     }
@@ -172,6 +179,8 @@ impl Tape {
     ) -> Vec<(String, PathBuf)> {
         let (pts, size) = (frame.pts, frame.size);
         if let Some(shot) = self.shots.iter_mut().rev().find(|shot| shot.seq == frame.seq) {
+            self.results += frame.result.len();
+            self.results -= shot.result();
             shot.delivered = Some(Box::new(frame));
         }
         let mut shown = Vec::new();
@@ -218,7 +227,10 @@ impl Tape {
         let Some(active) = &mut self.active else { return };
         let limit = active.begin + self.spec.longest;
         let goes_on = self.following.iter().any(|id| active.shows(id));
-        if goes_on && self.ring.is_crowded() {
+        // What waits takes more than half of the room for results. Most of the time all of them do not.
+        let many = |bytes: usize| bytes > most_results(&self.spec) / 2;
+        let waiting = || self.shots.iter().skip(self.sent).map(Shot::result).sum::<usize>();
+        if goes_on && (self.ring.is_crowded() || (many(self.results) && many(waiting()))) {
             // It may be seen again, and there is no room to wait for that.
             active.until = active.until.max(pts);
         }
@@ -265,6 +277,7 @@ impl Tape {
     pub fn other_pipeline(&mut self, steps: &mut Vec<Step>) {
         self.end(Ended::Changed, steps);
         self.shots.clear();
+        self.results = 0;
     }
 
     /// The frames come from another source from here on.
@@ -288,7 +301,13 @@ impl Tape {
         while self.shots.front().is_some_and(|shot| shot.pts < horizon)
             && (self.active.is_none() || self.sent > 0)
         {
-            self.shots.pop_front();
+            self.drop_shot();
+        }
+    }
+
+    fn drop_shot(&mut self) {
+        if let Some(shot) = self.shots.pop_front() {
+            self.results -= shot.result();
             self.sent = self.sent.saturating_sub(1);
         }
     }
@@ -301,6 +320,11 @@ impl Active {
 }
 
 impl Shot {
+    /// Bytes of its result.
+    fn result(&self) -> usize {
+        self.delivered.as_ref().map_or(0, |frame| frame.result.len())
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         let fate = match (&self.delivered, self.over_rate) {
             (Some(_), _) => FrameFate::Delivered,

@@ -70,6 +70,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, Fault> {
     db.pragma_update(None, "synchronous", "FULL")?;
     // After a checkpoint the log is cut to this, in bytes; it would keep its greatest size otherwise.
     db.pragma_update(None, "journal_size_limit", 1 << 20)?;
+    // KiB if below 0. What is added at the end needs few pages; the default of 2 MiB fills up over half an hour, in small pieces all over the heap.
+    db.pragma_update(None, "cache_size", -256)?;
     Ok(db)
 }
 

@@ -2,7 +2,6 @@
 //!
 //! An event is one row, as it was told last. Old rows go by age and by the size of the file.
 
-mod age;
 mod read;
 mod tables;
 mod write;

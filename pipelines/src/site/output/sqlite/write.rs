@@ -8,8 +8,9 @@ use std::{
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::{SqliteSpec, age::Age, tables};
+use super::{SqliteSpec, tables};
 use crate::site::{
+    age::Age,
     message::{Event, FrameResult, Phase},
     output::{
         db::{Fault, Keeper},

@@ -6,56 +6,35 @@
 //! ```
 //!
 //! Cameras hand orders over and never wait. Names that are not of these forms are left alone.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | `queue` | what waits for the disk, bounded in bytes |
+//! | `worker` | the thread: does what is ordered |
+//! | `salvage` | looks through the folder; completes or removes what an earlier process left half done |
+//! | `room` | makes room, by bytes and by age |
+//! | `shelf` | what is in the folder |
 
+mod queue;
+mod room;
+mod salvage;
 mod shelf;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tapetum_runtime::{Error, Result};
 
 use super::MediaSpec;
-use crate::{
-    recording::format::{Ended, EventLine, Head},
-    site::status::MediaStatus,
-    source::packets::Packet,
-};
-
-/// Bytes that may wait for the disk.
-const MOST_WAITING: usize = 64 << 20;
-
-/// What the thread is asked for.
-pub(super) enum Order {
-    /// Somebody will want to write: sees whether that can be done.
-    Look,
-    /// Begins the recording in the folder of this name.
-    Begin(PathBuf, Box<Head>),
-    /// Adds pictures and lines of frames.
-    More(PathBuf, Vec<Packet>, Vec<u8>),
-    /// Completes it.
-    End(PathBuf, Vec<EventLine>, Ended),
-    /// Writes a picture, and tells whether that was done.
-    Snapshot(PathBuf, Bytes, Box<dyn FnOnce(bool) + Send>),
-}
-
-impl Order {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::More(_, packets, frames) => {
-                packets.iter().map(|packet| packet.bytes.len()).sum::<usize>() + frames.len()
-            }
-            Self::Snapshot(_, jpeg, _) => jpeg.len(),
-            _ => 0,
-        }
-    }
-}
+use crate::site::status::MediaStatus;
+pub(super) use queue::Order;
+use queue::Waiting;
 
 /// The folder, and the thread that writes it.
 pub struct Media {
@@ -70,14 +49,25 @@ struct Shared {
     figures: Mutex<MediaStatus>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    orders: VecDeque<Order>,
-    bytes: usize,
-    stop: bool,
-}
-
 impl Shared {
+    fn new(spec: &MediaSpec) -> Self {
+        let figures = MediaStatus {
+            dir: spec.dir.display().to_string(),
+            up: true,
+            why: None,
+            bytes: 0,
+            most_bytes: spec.most,
+            recordings: 0,
+            snapshots: 0,
+            recording: 0,
+            waiting_bytes: 0,
+            written: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            removed: BTreeMap::new(),
+        };
+        Self { waiting: Mutex::default(), bell: Condvar::new(), figures: Mutex::new(figures) }
+    }
+
     /// What these locks guard is sound between any two statements.
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,8 +82,7 @@ impl Shared {
         let until = Instant::now() + within;
         let mut waiting = self.waiting();
         loop {
-            if let Some(order) = waiting.orders.pop_front() {
-                waiting.bytes -= order.bytes();
+            if let Some(order) = waiting.take() {
                 return Ok(Some(order));
             }
             if waiting.stop {
@@ -120,10 +109,6 @@ impl MediaStatus {
     fn removed(&mut self, what: &str) {
         *self.removed.entry(what.to_owned()).or_default() += 1;
     }
-
-    fn works(&mut self) {
-        (self.up, self.why) = (true, None);
-    }
 }
 
 impl Media {
@@ -132,25 +117,7 @@ impl Media {
     /// # Errors
     /// The system gives no thread. A folder that cannot be written is told in the status, and tried again.
     pub fn start(spec: &MediaSpec) -> Result<Self> {
-        let figures = MediaStatus {
-            dir: spec.dir.display().to_string(),
-            up: true,
-            why: None,
-            bytes: 0,
-            most_bytes: spec.most,
-            recordings: 0,
-            snapshots: 0,
-            recording: 0,
-            waiting_bytes: 0,
-            written: BTreeMap::new(),
-            dropped: BTreeMap::new(),
-            removed: BTreeMap::new(),
-        };
-        let shared = Arc::new(Shared {
-            waiting: Mutex::default(),
-            bell: Condvar::new(),
-            figures: Mutex::new(figures),
-        });
+        let shared = Arc::new(Shared::new(spec));
         let (theirs, spec_of_theirs) = (shared.clone(), spec.clone());
         let thread = std::thread::Builder::new()
             .name("media".into())
@@ -166,17 +133,11 @@ impl Media {
 
     /// Hands an order over. False, with the order counted as dropped, if more waits than there may.
     pub(super) fn offer(&self, order: Order) -> bool {
-        let bytes = order.bytes();
-        {
-            let mut waiting = self.shared.waiting();
-            if waiting.bytes + bytes <= MOST_WAITING || bytes == 0 {
-                waiting.bytes += bytes;
-                waiting.orders.push_back(order);
-                drop(waiting);
-                self.shared.bell.notify_one();
-                return true;
-            }
-        }
+        let refused = self.shared.waiting().put(order);
+        let Err(order) = refused else {
+            self.shared.bell.notify_one();
+            return true;
+        };
         let what = if matches!(order, Order::Snapshot(..)) { "snapshot" } else { "recording" };
         self.shared.figures().drop_one(what, "the disk is too slow");
         if let Order::Snapshot(_, _, done) = order {
@@ -185,9 +146,19 @@ impl Media {
         false
     }
 
+    /// A camera is there whose recordings begin with up to so many bytes at once: they may wait besides what else does.
+    pub(super) fn widen(&self, bytes: usize) {
+        self.shared.waiting().widen(bytes);
+    }
+
+    /// It is gone.
+    pub(super) fn narrow(&self, bytes: usize) {
+        self.shared.waiting().narrow(bytes);
+    }
+
     /// How it goes.
     pub fn status(&self) -> MediaStatus {
-        let waiting = self.shared.waiting().bytes as u64;
+        let waiting = self.shared.waiting().bytes() as u64;
         MediaStatus { waiting_bytes: waiting, ..self.shared.figures().clone() }
     }
 

@@ -1,23 +1,56 @@
-//! What lies in the media folder, the oldest first, and what goes when there is too much of it.
+//! What lies in the media folder, the oldest first, and how it goes.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, ReadDir},
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use crate::{recording::format::SUMMARY, site::event::id};
 
-/// Files in the folder, by the event that they were made for: ids sort by time.
+/// Files in the folder, by the event that they were made for: ids sort by time. Links are somebody else's: they are neither followed
+/// nor counted nor removed.
 pub(super) struct Shelf {
     dir: PathBuf,
     kept: BTreeMap<Key, u64>,
+    /// Of these, pictures.
+    snapshots: usize,
+    /// What takes room and can neither be shown nor go, until the folder is looked through again.
+    stays: BTreeMap<PathBuf, u64>,
     bytes: u64,
+    disk: Disk,
 }
 
 /// The id, where it lies, relative to the folder.
 type Key = (String, PathBuf);
+
+/// How folders are read and things removed. Tests have a disk that refuses, which no permission does to root.
+struct Disk {
+    read: fn(&Path) -> io::Result<ReadDir>,
+    remove: fn(&Path) -> io::Result<()>,
+}
+
+/// What is in the folder besides what is kept.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What an earlier process did not get done.
+    pub half_done: Vec<PathBuf>,
+    /// Folders of cameras that cannot be read, and why.
+    pub unread: Vec<String>,
+}
+
+/// What became of something that was to be removed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Went {
+    /// It is gone: `recording` or `snapshot`.
+    Removed(&'static str),
+    /// Somebody else removed it before.
+    Gone,
+    /// It cannot be removed, and why.
+    Stays(String),
+}
 
 /// A name that something half done has: `.ID.part`.
 pub(super) fn part_name(id: &str) -> String {
@@ -35,62 +68,141 @@ fn id_of(name: &str) -> Option<&str> {
     Some(name.strip_suffix(".jpg").unwrap_or(name)).filter(|id| id::time(id).is_some())
 }
 
+/// Whether a camera can be called so, as the configuration has it: nothing of ours is in `lost+found` or `.Trash-1000`.
+fn is_camera(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+}
+
 impl Shelf {
     /// An empty one.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, kept: BTreeMap::new(), bytes: 0 }
+        let disk = Disk { read: |folder| fs::read_dir(folder), remove };
+        let (kept, stays) = (BTreeMap::new(), BTreeMap::new());
+        Self { dir, kept, snapshots: 0, stays, bytes: 0, disk }
     }
 
-    /// Looks at the folder. Returns what is half done.
-    pub fn scan(&mut self) -> io::Result<Vec<PathBuf>> {
-        self.kept.clear();
-        self.bytes = 0;
-        let mut half_done = Vec::new();
-        for camera in fs::read_dir(&self.dir)?.flatten().filter(|entry| entry.path().is_dir()) {
-            for entry in fs::read_dir(camera.path())?.flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if part_of(&name).is_some() {
-                    half_done.push(entry.path());
-                } else if let Some(id) = id_of(&name) {
-                    let place = PathBuf::from(camera.file_name()).join(&name);
-                    self.put(id, &place);
+    /// Looks through the folder. What is half done stays until [`Shelf::left`] says otherwise; what is `busy` is passed over, for it is
+    /// counted elsewhere.
+    ///
+    /// # Errors
+    /// The folder itself cannot be read; what was known of it is kept then.
+    pub fn scan(&mut self, busy: impl Fn(&Path) -> bool) -> io::Result<Found> {
+        let cameras: Vec<fs::DirEntry> = (self.disk.read)(&self.dir)?.collect::<io::Result<_>>()?;
+        self.clear();
+        let mut found = Found::default();
+        for camera in cameras {
+            let is_folder = camera.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_folder || !is_camera(&camera.file_name().to_string_lossy()) {
+                continue;
+            }
+            match self.scan_camera(&camera.path(), &busy, &mut found.half_done) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    let what = format!(
+                        "{}: cannot be read, so nothing in it is counted or removed: {e}",
+                        camera.path().display()
+                    );
+                    found.unread.push(what);
                 }
+                _ => {}
             }
         }
-        Ok(half_done)
+        Ok(found)
+    }
+
+    fn scan_camera(
+        &mut self,
+        folder: &Path,
+        busy: &impl Fn(&Path) -> bool,
+        half_done: &mut Vec<PathBuf>,
+    ) -> io::Result<()> {
+        let camera = PathBuf::from(folder.file_name().unwrap_or_default());
+        for entry in (self.disk.read)(folder)? {
+            let entry = entry?;
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if busy(&path) || entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                continue;
+            }
+            if part_of(&name).is_some() {
+                self.stay(&camera.join(&name));
+                half_done.push(path);
+            } else if let Some(id) = id_of(&name) {
+                self.put(id, &camera.join(&name));
+            }
+        }
+        Ok(())
+    }
+
+    /// There is nothing any more.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+        self.stays.clear();
+        (self.bytes, self.snapshots) = (0, 0);
     }
 
     /// A file or folder is there, or is another than before.
     pub fn put(&mut self, id: &str, place: &Path) {
+        self.left(place);
         let bytes = size(&self.dir.join(place));
-        let before = self.kept.insert((id.to_owned(), place.to_owned()), bytes).unwrap_or(0);
-        self.bytes = self.bytes + bytes - before;
+        match self.kept.insert((id.to_owned(), place.to_owned()), bytes) {
+            Some(before) => self.bytes -= before,
+            None => self.snapshots += usize::from(is_snapshot(place)),
+        }
+        self.bytes += bytes;
     }
 
-    /// Of everything kept.
+    fn stay(&mut self, place: &Path) {
+        self.left(place);
+        let bytes = size(&self.dir.join(place));
+        self.stays.insert(place.to_owned(), bytes);
+        self.bytes += bytes;
+    }
+
+    /// What stayed is gone, or is something else now.
+    pub fn left(&mut self, place: &Path) {
+        self.bytes -= self.stays.remove(place).unwrap_or(0);
+    }
+
+    /// Of everything that takes room.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Recordings and snapshots.
     pub fn counts(&self) -> [usize; 2] {
-        let snapshots = self.kept.keys().filter(|(_, place)| is_snapshot(place)).count();
-        [self.kept.len() - snapshots, snapshots]
+        [self.kept.len() - self.snapshots, self.snapshots]
     }
 
-    /// Removes the oldest. What it was; `None` if there is nothing that can be removed.
-    pub fn remove_oldest(&mut self) -> Option<&'static str> {
-        while let Some(((_, place), bytes)) = self.kept.pop_first() {
-            self.bytes -= bytes;
-            if remove(&self.dir.join(&place)) {
-                return Some(if is_snapshot(&place) { "snapshot" } else { "recording" });
+    /// When the newest was made.
+    pub fn newest(&self) -> Option<SystemTime> {
+        self.kept.keys().next_back().and_then(|(id, _)| id::time(id))
+    }
+
+    /// Removes the oldest. `None` if there is nothing that could be.
+    pub fn remove_oldest(&mut self) -> Option<Went> {
+        let ((_, place), bytes) = self.kept.pop_first()?;
+        let snapshot = is_snapshot(&place);
+        self.bytes -= bytes;
+        self.snapshots -= usize::from(snapshot);
+        let path = self.dir.join(&place);
+        let removed = match fs::symlink_metadata(&path) {
+            // A link took its place.
+            Ok(meta) if meta.is_symlink() => return Some(Went::Gone),
+            Ok(_) => (self.disk.remove)(&path),
+            Err(e) => Err(e),
+        };
+        Some(match removed {
+            Ok(()) => Went::Removed(if snapshot { "snapshot" } else { "recording" }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Went::Gone,
+            Err(e) => {
+                self.stay(&place);
+                Went::Stays(format!("{}: cannot be removed: {e}", path.display()))
             }
-        }
-        None
+        })
     }
 
-    /// Removes the oldest if it is older than `keep` at `now`.
-    pub fn remove_older(&mut self, keep: Duration, now: SystemTime) -> Option<&'static str> {
+    /// Removes the oldest if it is older than `keep` at `now`. `None` if there is no such.
+    pub fn remove_older(&mut self, keep: Duration, now: SystemTime) -> Option<Went> {
         let (id, _) = self.kept.keys().next()?;
         let age = id::time(id).and_then(|time| now.duration_since(time).ok())?;
         if age > keep { self.remove_oldest() } else { None }
@@ -101,19 +213,19 @@ fn is_snapshot(place: &Path) -> bool {
     place.extension().is_some_and(|e| e == "jpg")
 }
 
-/// False if it was gone already, or stays.
-fn remove(path: &Path) -> bool {
-    if path.is_dir() {
-        // Without its summary it is no recording: a kill in between leaves nothing that looks whole.
-        fs::remove_file(path.join(SUMMARY)).ok();
-        return fs::remove_dir_all(path).is_ok();
+/// Removes a file, or a folder with what is in it.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
     }
-    fs::remove_file(path).is_ok()
+    // Without its summary it is no recording: a kill in between leaves nothing that looks whole.
+    fs::remove_file(path.join(SUMMARY)).ok();
+    fs::remove_dir_all(path)
 }
 
 /// Bytes of a file, or of the files in a folder.
 fn size(path: &Path) -> u64 {
-    let Ok(meta) = fs::metadata(path) else { return 0 };
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     if !meta.is_dir() {
         return meta.len();
     }
@@ -122,76 +234,4 @@ fn size(path: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::site::event::Ids;
-
-    /// A folder with recordings and snapshots of planned times and sizes; a file of somebody else.
-    fn folder(seconds: &[u64]) -> (tempfile::TempDir, Vec<String>) {
-        let dir = tempfile::tempdir().unwrap();
-        let ids = Ids::new().unwrap();
-        let ids: Vec<String> =
-            seconds.iter().map(|s| ids.next(SystemTime::UNIX_EPOCH + Duration::from_secs(*s))).collect();
-        for (n, id) in ids.iter().enumerate() {
-            let camera = dir.path().join(["gate", "yard"][n % 2]);
-            fs::create_dir_all(camera.join(id)).unwrap();
-            fs::write(camera.join(id).join("clip.mp4"), vec![0; 1000]).unwrap();
-            fs::write(camera.join(id).join(SUMMARY), vec![0; 200]).unwrap();
-            fs::write(camera.join(format!("{id}.jpg")), vec![0; 100]).unwrap();
-        }
-        fs::create_dir_all(dir.path().join("gate/holiday")).unwrap();
-        fs::write(dir.path().join("gate/notes.txt"), "mine").unwrap();
-        (dir, ids)
-    }
-
-    #[test]
-    fn the_oldest_go_first_over_all_cameras_and_strangers_files_stay() {
-        let (dir, ids) = folder(&[1000, 2000, 3000]);
-        fs::create_dir_all(dir.path().join("gate").join(part_name(&ids[0]))).unwrap();
-        let mut shelf = Shelf::new(dir.path().to_owned());
-        assert_eq!(shelf.scan().unwrap(), [dir.path().join("gate").join(part_name(&ids[0]))]);
-        assert_eq!((shelf.bytes(), shelf.counts()), (3 * 1300, [3, 3]));
-        let mut order = Vec::new();
-        while let Some(what) = shelf.remove_oldest() {
-            order.push((what, shelf.bytes()));
-        }
-        let expected = [
-            ("recording", 2700),
-            ("snapshot", 2600),
-            ("recording", 1400),
-            ("snapshot", 1300),
-            ("recording", 100),
-            ("snapshot", 0),
-        ];
-        assert_eq!(order, expected);
-        assert!(dir.path().join("gate/holiday").is_dir() && dir.path().join("gate/notes.txt").is_file());
-        assert_eq!(fs::read_dir(dir.path().join("yard")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn age_is_by_the_events_time_and_what_is_of_the_future_stays() {
-        let (dir, _) = folder(&[1000, 2000, 900_000]);
-        let mut shelf = Shelf::new(dir.path().to_owned());
-        shelf.scan().unwrap();
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(2500);
-        let keep = Duration::from_secs(1000);
-        let removed = std::iter::from_fn(|| shelf.remove_older(keep, now)).count();
-        assert_eq!((removed, shelf.counts()), (2, [2, 2]));
-    }
-
-    #[test]
-    fn a_picture_that_is_written_anew_counts_once_and_what_is_gone_is_no_trouble() {
-        let (dir, ids) = folder(&[1000, 2000]);
-        let mut shelf = Shelf::new(dir.path().to_owned());
-        shelf.scan().unwrap();
-        let place = PathBuf::from("gate").join(format!("{}.jpg", ids[0]));
-        fs::write(dir.path().join(&place), vec![0; 400]).unwrap();
-        shelf.put(&ids[0], &place);
-        assert_eq!(shelf.bytes(), 2 * 1300 + 300);
-        // Somebody tidied up by hand.
-        fs::remove_dir_all(dir.path().join("gate").join(&ids[0])).unwrap();
-        fs::remove_file(dir.path().join(&place)).unwrap();
-        assert_eq!(shelf.remove_oldest(), Some("recording"));
-        assert_eq!(shelf.bytes(), 100);
-    }
-}
+mod tests;

@@ -1,5 +1,10 @@
 //! The folder with planned orders: what is whole, what is salvaged, what goes, what is told.
 
+#[cfg(target_os = "linux")]
+mod full;
+mod later;
+mod much;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,12 +17,12 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     recording::{
-        format::{Encoding, RunHead, SUMMARY},
+        format::{Encoding, Ended, Head, RunHead, SUMMARY},
         part::Part,
         read::Recording,
     },
     site::event::Ids,
-    source::packets::Codec,
+    source::packets::{Codec, Packet},
 };
 
 fn spec(dir: &Path, most: u64) -> MediaSpec {
@@ -214,81 +219,4 @@ fn a_folder_that_cannot_be_made_is_told_and_works_once_it_can() {
     let status = until(&media, "written", |s| s.recordings == 1 && s.snapshots == 1);
     assert!(status.up && status.why.is_none());
     assert!(blocked.join("media").join(place(&ids[1])).join(SUMMARY).is_file());
-}
-
-#[test]
-fn orders_beyond_the_bound_are_refused_and_counted_and_nobody_waits() {
-    let dir = tempfile::tempdir().unwrap();
-    // Nothing takes the orders.
-    let shared = Arc::new(Shared {
-        waiting: Mutex::default(),
-        bell: Condvar::new(),
-        figures: Mutex::new(Media::start(&spec(dir.path(), 1 << 30)).unwrap().status()),
-    });
-    let media = Media { dir: dir.path().to_owned(), shared, thread: Mutex::default() };
-    let id = &ids(1)[0];
-    let mut taken = 0;
-    while media.offer({
-        let (packets, lines) = frame(taken, 1 << 20);
-        Order::More(place(id), packets, lines)
-    }) {
-        taken += 1;
-        assert!(taken < 100);
-    }
-    assert_eq!(taken, 63);
-    assert_eq!(media.status().dropped.get("recording: the disk is too slow"), Some(&1));
-    assert!(media.offer(Order::End(place(id), Vec::new(), Ended::Slow)), "an end takes no room");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_disk_costs_the_oldest_and_then_the_newest() {
-    let dir = tempfile::tempdir().unwrap();
-    let Some(_small) = small(dir.path(), 2 << 20) else { return };
-    let media = Media::start(&spec(dir.path(), 1 << 30)).unwrap();
-    let ids = ids(5);
-    for (n, id) in ids[..4].iter().enumerate() {
-        record(&media, id, 60, 10_000);
-        until(&media, "written", |s| s.written.get("recording") == Some(&(n as u64 + 1)));
-    }
-    let status = media.status();
-    assert!(status.removed.get("recording: disk full").is_some_and(|n| *n >= 1), "{status:?}");
-    assert!(!dir.path().join(place(&ids[0])).exists() && dir.path().join(place(&ids[3])).exists());
-    // Larger than the disk: nothing half of it stays.
-    record(&media, &ids[4], 400, 10_000);
-    let status = until(&media, "given up", |s| !s.dropped.is_empty() && s.recording == 0);
-    assert_eq!(status.dropped.get("recording: disk full"), Some(&1));
-    assert!(!status.up && status.why.is_some());
-    assert_eq!(
-        fs::read_dir(dir.path().join("gate")).unwrap().count(),
-        0,
-        "{:?}",
-        fs::read_dir(dir.path().join("gate"))
-    );
-}
-
-/// A tmpfs of so many bytes at `at`, where the machine lets us mount one; that is said where it does not.
-#[cfg(target_os = "linux")]
-fn small(at: &Path, bytes: usize) -> Option<impl Drop> {
-    use std::ffi::CString;
-    struct Mounted(CString);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            // SAFETY: the string ends in a zero and lives until the call returns.
-            unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
-        }
-    }
-    let (kind, options) = (CString::new("tmpfs").unwrap(), CString::new(format!("size={bytes}")).unwrap());
-    let place = CString::new(at.to_str().unwrap()).unwrap();
-    // SAFETY: all are strings that end in a zero and live until the call returns.
-    let done =
-        unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
-    if done == 0 {
-        return Some(Mounted(place));
-    }
-    let why = std::io::Error::last_os_error();
-    // Past the test harness, which would swallow the line of a test that passes.
-    let line = format!("not run here: a full disk, a tmpfs cannot be mounted: {why}\n");
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-    None
 }

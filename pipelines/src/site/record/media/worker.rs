@@ -12,12 +12,14 @@ use bytes::Bytes;
 
 use super::{
     Order, Shared,
-    shelf::{Shelf, part_name},
+    room::{Room, is_full},
+    salvage::Looked,
+    shelf::part_name,
 };
 use crate::{
     recording::{
-        format::{Ended, EventLine, HEAD, Head, SUMMARY},
-        part::{Part, complete, sync_folder},
+        format::{Ended, EventLine, Head},
+        part::{Part, complete, shorten, sync_folder},
     },
     site::record::MediaSpec,
     source::packets::Packet,
@@ -28,8 +30,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Does what is ordered until it is told to stop and nothing waits.
 pub(super) fn work(shared: &Shared, spec: MediaSpec) {
-    let shelf = Shelf::new(spec.dir.clone());
-    let mut worker = Worker { shared, spec, shelf, parts: HashMap::new(), growing: 0, wanted: false };
+    let mut worker = Worker::new(shared, &spec);
     worker.tidy_up();
     let mut looked = Instant::now();
     loop {
@@ -46,55 +47,40 @@ pub(super) fn work(shared: &Shared, spec: MediaSpec) {
     }
 }
 
-struct Worker<'s> {
-    shared: &'s Shared,
-    spec: MediaSpec,
-    shelf: Shelf,
+pub(super) struct Worker<'s> {
+    pub shared: &'s Shared,
+    pub dir: PathBuf,
+    pub room: Room<'s>,
     /// Recordings under way, with their sizes.
-    parts: HashMap<PathBuf, (Part, u64)>,
-    /// Of these, in bytes.
-    growing: u64,
+    pub parts: HashMap<PathBuf, (Part, u64)>,
+    pub looked: Looked,
     /// Whether any camera records.
     wanted: bool,
+    began: Instant,
+}
+
+impl<'s> Worker<'s> {
+    pub fn new(shared: &'s Shared, spec: &MediaSpec) -> Self {
+        Self {
+            shared,
+            dir: spec.dir.clone(),
+            room: Room::new(shared, spec),
+            parts: HashMap::new(),
+            looked: Looked::default(),
+            wanted: false,
+            began: Instant::now(),
+        }
+    }
 }
 
 impl Worker<'_> {
-    /// Completes or removes what an earlier process left half done.
-    fn tidy_up(&mut self) {
-        // A folder that is not there yet holds nothing.
-        let half_done = self.shelf.scan().unwrap_or_default();
-        for path in half_done {
-            let done = if path.is_dir() { self.salvage(&path) } else { None };
-            match done {
-                Some(()) => self.shared.figures().wrote("salvaged"),
-                None => {
-                    let removed =
-                        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-                    if removed.is_ok() {
-                        self.shared.figures().removed("half done");
-                    }
-                }
-            }
-        }
-        self.tell();
-    }
-
-    fn salvage(&mut self, part: &Path) -> Option<()> {
-        if part.join(HEAD).exists() || !part.join(SUMMARY).exists() {
-            complete(part, Vec::new(), Ended::Killed).ok()?;
-        }
-        let name = part.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".part")?;
-        let whole = part.with_file_name(name);
-        fs::rename(part, &whole).ok()?;
-        self.shelf.put(name, whole.strip_prefix(&self.spec.dir).ok()?);
-        Some(())
-    }
-
-    fn obey(&mut self, order: Order) {
+    pub fn obey(&mut self, order: Order) {
         match order {
             Order::Look => {
                 self.wanted = true;
-                self.probe();
+                if self.probe() {
+                    self.tidy_up();
+                }
             }
             Order::Begin(place, head) => self.begin(place, &head),
             Order::More(place, packets, frames) => self.more(&place, &packets, &frames),
@@ -106,31 +92,40 @@ impl Worker<'_> {
         }
     }
 
-    fn look(&mut self) {
-        if let Some(keep) = self.spec.keep {
-            while let Some(what) = self.shelf.remove_older(keep, SystemTime::now()) {
-                self.shared.figures().removed(&format!("{what}: keep_days"));
-            }
+    /// What is due from time to time.
+    pub fn look(&mut self) {
+        let down = self.wanted && !self.shared.figures().up;
+        if (down && self.probe()) || self.looked.is_due(&self.dir, self.note().is_some()) {
+            self.tidy_up();
         }
-        if self.wanted && !self.shared.figures().up {
-            self.probe();
-        }
+        self.by_age(SystemTime::now());
     }
 
-    /// Whether the folder can be written.
-    fn probe(&mut self) {
-        let file = self.spec.dir.join(".probe");
-        let tried = fs::create_dir_all(&self.spec.dir).and_then(|()| fs::write(&file, "?"));
+    pub fn by_age(&mut self, now: SystemTime) {
+        self.room.by_age(now, self.began.elapsed());
+    }
+
+    /// Whether the folder can be written, and could not before: then it may be another.
+    fn probe(&mut self) -> bool {
+        let down = !self.shared.figures().up;
+        let file = self.dir.join(".probe");
+        let tried = fs::create_dir_all(&self.dir).and_then(|()| fs::write(&file, "?"));
         fs::remove_file(&file).ok();
         match tried {
-            Ok(()) => self.shared.figures().works(),
-            Err(e) => self.trouble(&e),
+            Ok(()) => {
+                self.works();
+                down
+            }
+            Err(e) => {
+                self.trouble(&e);
+                false
+            }
         }
     }
 
     fn begin(&mut self, place: PathBuf, head: &Head) {
         let folder = self.half_done(&place);
-        match self.with_room(4096, || Part::create(&folder, head)) {
+        match self.room.with_room(4096, || Part::create(&folder, head)) {
             Ok(part) => {
                 self.parts.insert(place, (part, 0));
             }
@@ -142,60 +137,70 @@ impl Worker<'_> {
         let Some((mut part, size)) = self.parts.remove(place) else { return };
         let needs =
             packets.iter().map(|packet| packet.bytes.len() as u64 + 100).sum::<u64>() + frames.len() as u64;
-        match self.with_room(needs, || part.add(packets, frames)) {
+        match self.room.with_room(needs, || part.add(packets, frames)) {
             Ok(added) => {
-                self.growing += added;
+                self.room.growing += added;
                 self.parts.insert(place.to_owned(), (part, size + added));
             }
-            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
-                // The others are gone, and it has the whole of the room: what there is of it stays.
-                self.shared.figures().drop_one("recording", "longer than max_mb");
-                self.growing -= size;
-                self.completed((part, size), place, Vec::new(), Ended::Full);
-            }
             Err(e) => {
-                self.growing -= size;
-                fs::remove_dir_all(part.folder()).ok();
-                self.failed("recording", &e);
+                self.room.growing -= size;
+                // The others are gone or the disk fails: what there is of it is worth more than nothing.
+                let kept = self.complete((part, size), place, Vec::new(), Ended::Full);
+                self.shared.figures().drop_one("recording", reason(&e));
+                match kept {
+                    _ if e.kind() != io::ErrorKind::FileTooLarge => self.trouble(&e),
+                    Ok(()) => self.works(),
+                    Err(e) if e.kind() == io::ErrorKind::InvalidData => {}
+                    Err(e) => self.trouble(&e),
+                }
             }
         }
     }
 
     fn end(&mut self, place: &Path, events: Vec<EventLine>, why: Ended) {
         let Some((part, size)) = self.parts.remove(place) else { return };
-        self.growing -= size;
-        self.completed((part, size), place, events, why);
-    }
-
-    fn completed(&mut self, (part, size): (Part, u64), place: &Path, events: Vec<EventLine>, why: Ended) {
-        let (folder, whole) = (part.folder().to_owned(), self.spec.dir.join(place));
-        drop(part);
-        // Index and summary are small beside the pictures; where there is no room for them but its own, it takes that.
-        self.make_room(size + 65_536);
-        let done = self.unless_full(|| complete(&folder, events.clone(), why));
-        match done.and_then(|_| fs::rename(&folder, &whole)) {
-            Ok(()) => {
-                whole.parent().map(sync_folder);
-                self.shelf.put(&id_at(place), place);
-                let mut figures = self.shared.figures();
-                figures.wrote("recording");
-                figures.works();
-            }
+        self.room.growing -= size;
+        match self.complete((part, size), place, events, why) {
+            Ok(()) => self.works(),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                fs::remove_dir_all(&folder).ok();
                 self.shared.figures().drop_one("recording", "no picture came");
             }
-            Err(e) => {
-                fs::remove_dir_all(&folder).ok();
-                self.failed("recording", &e);
-            }
+            Err(e) => self.failed("recording", &e),
         }
+    }
+
+    /// Makes a recording whole, and gives it its name. What cannot be is removed.
+    fn complete(
+        &mut self,
+        (part, size): (Part, u64),
+        place: &Path,
+        events: Vec<EventLine>,
+        why: Ended,
+    ) -> io::Result<()> {
+        let (folder, whole) = (part.folder().to_owned(), self.dir.join(place));
+        drop(part);
+        // Index and summary are small beside the pictures; where there is no room for them but its own, it takes that.
+        self.room.make_room(size + 65_536);
+        let mut done = self.room.unless_full(|| complete(&folder, events.clone(), why));
+        if done.as_ref().is_err_and(is_full) {
+            // Nothing is left that could make room for them but its last pictures.
+            done = shorten(&folder).and_then(|()| complete(&folder, events, Ended::Full));
+        }
+        let done = done.and_then(|_| fs::rename(&folder, &whole));
+        if done.is_ok() {
+            whole.parent().map(sync_folder);
+            self.room.shelf.put(&id_at(place), place);
+            self.shared.figures().wrote("recording");
+        } else {
+            fs::remove_dir_all(&folder).ok();
+        }
+        done
     }
 
     fn snapshot(&mut self, place: &Path, jpeg: &Bytes) -> bool {
         let half_done = self.half_done(place);
-        let whole = self.spec.dir.join(place);
-        let written = self.with_room(jpeg.len() as u64, || {
+        let whole = self.dir.join(place);
+        let written = self.room.with_room(jpeg.len() as u64, || {
             half_done.parent().map_or(Ok(()), fs::create_dir_all)?;
             let mut file = File::create(&half_done)?;
             file.write_all(jpeg)?;
@@ -204,10 +209,9 @@ impl Worker<'_> {
         });
         match written {
             Ok(()) => {
-                self.shelf.put(&id_at(place), place);
-                let mut figures = self.shared.figures();
-                figures.wrote("snapshot");
-                figures.works();
+                self.room.shelf.put(&id_at(place), place);
+                self.shared.figures().wrote("snapshot");
+                self.works();
                 true
             }
             Err(e) => {
@@ -221,59 +225,45 @@ impl Worker<'_> {
     /// Where something grows until it is whole.
     fn half_done(&self, place: &Path) -> PathBuf {
         let name = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        self.spec.dir.join(place).with_file_name(part_name(&name))
+        self.dir.join(place).with_file_name(part_name(&name))
     }
 
-    /// Does `step`, which needs so many bytes; the oldest recordings and snapshots go until there is room for it.
-    fn with_room<T>(&mut self, needs: u64, step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        if !self.make_room(needs) {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than max_mb"));
-        }
-        self.unless_full(step)
-    }
-
-    /// Whether there is room for so many bytes now.
-    fn make_room(&mut self, needs: u64) -> bool {
-        while self.shelf.bytes() + self.growing + needs > self.spec.most {
-            let Some(what) = self.shelf.remove_oldest() else { return false };
-            self.shared.figures().removed(&format!("{what}: max_mb"));
-        }
-        true
-    }
-
-    /// Does `step`, again and again while the disk is full and something old can go.
-    fn unless_full<T>(&mut self, mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match step() {
-                Err(e) if is_full(&e) => {
-                    let Some(what) = self.shelf.remove_oldest() else { return Err(e) };
-                    self.shared.figures().removed(&format!("{what}: disk full"));
-                }
-                done => return done,
-            }
-        }
-    }
-
-    fn failed(&mut self, what: &str, e: &io::Error) {
-        let reason = match e.kind() {
-            io::ErrorKind::FileTooLarge => "longer than max_mb",
-            _ if is_full(e) => "disk full",
-            _ => "cannot be written",
-        };
-        self.shared.figures().drop_one(what, reason);
+    fn failed(&self, what: &str, e: &io::Error) {
+        self.shared.figures().drop_one(what, reason(e));
         self.trouble(e);
     }
 
     fn trouble(&self, e: &io::Error) {
-        let why = format!("{}: cannot be written: {e}", self.spec.dir.display());
+        let why = format!("{}: cannot be written: {e}", self.dir.display());
         let mut figures = self.shared.figures();
         (figures.up, figures.why) = (false, Some(why));
     }
 
-    fn tell(&self) {
+    /// It can be written, whatever else may be wrong in it.
+    fn works(&self) {
+        let note = self.note();
         let mut figures = self.shared.figures();
-        figures.bytes = self.shelf.bytes() + self.growing;
-        [figures.recordings, figures.snapshots] = self.shelf.counts();
+        (figures.up, figures.why) = (true, note);
+    }
+
+    /// What is wrong although it can be written.
+    fn note(&self) -> Option<String> {
+        let mut notes = self.looked.notes.iter().chain(&self.room.stuck);
+        let first = notes.next()?;
+        Some(match notes.count() {
+            0 => first.clone(),
+            more => format!("{first} (and {more} more like this)"),
+        })
+    }
+
+    pub fn tell(&self) {
+        let note = self.note();
+        let mut figures = self.shared.figures();
+        if figures.up {
+            figures.why = note;
+        }
+        figures.bytes = self.room.used();
+        [figures.recordings, figures.snapshots] = self.room.shelf.counts();
         figures.recording = self.parts.len();
     }
 }
@@ -283,6 +273,10 @@ fn id_at(place: &Path) -> String {
     place.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn is_full(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+fn reason(e: &io::Error) -> &'static str {
+    match e.kind() {
+        io::ErrorKind::FileTooLarge => "longer than max_mb",
+        _ if is_full(e) => "disk full",
+        _ => "cannot be written",
+    }
 }

@@ -37,13 +37,15 @@ struct Got {
 struct Play {
     tape: Tape,
     group: u64,
+    result: Vec<u8>,
     steps: Vec<Step>,
     shown: Vec<(String, PathBuf)>,
 }
 
 impl Play {
     fn new(spec: RecordSpec, group: u64) -> Self {
-        Self { tape: Tape::new("gate", spec, ms(2000)), group, steps: Vec::new(), shown: Vec::new() }
+        let tape = Tape::new("gate", spec, ms(2000));
+        Self { tape, group, result: b"{}".to_vec(), steps: Vec::new(), shown: Vec::new() }
     }
 
     /// Frame `n`; `open`: events with the frames on which each was first and last seen. Every third frame is over the rate, and
@@ -64,7 +66,8 @@ impl Play {
             unseen: ms((n - last) * STEP),
         };
         let open: Vec<Span<'_>> = open.iter().map(span).collect();
-        let frame = Delivered { seq: n, pts, size: (64, 48), result: b"{}".to_vec(), ..Delivered::default() };
+        let result = self.result.clone();
+        let frame = Delivered { seq: n, pts, size: (64, 48), result, ..Delivered::default() };
         self.shown.extend(self.tape.delivered(frame, &open, &mut self.steps));
     }
 
@@ -227,6 +230,26 @@ fn what_another_pipeline_found_is_not_mixed_in() {
     // Footage goes back further than results do.
     assert_eq!(got[0].frames, fates(50..=80));
     assert_eq!(got[0].packets.first(), Some(&30));
+}
+
+#[test]
+fn results_are_bounded_in_bytes_and_none_of_a_recording_is_lost_for_that() {
+    // Room for twenty results, and for more pictures than there are.
+    let spec = RecordSpec { memory: 40_000, ..spec(60_000, 1000, 600_000) };
+    let mut play = Play::new(spec, 10);
+    play.result = format!("\"{}\"", "x".repeat(498)).into_bytes();
+    for n in 0..400 {
+        // Out of sight for seventeen seconds.
+        let last = if n < 300 { n.min(130) } else { n.min(310) };
+        let open = [("a", 100, last)];
+        play.frame(n, if (101..330).contains(&n) { &open } else { &[] });
+        assert!(play.tape.results <= 10_500, "{} bytes at {n}", play.tape.results);
+    }
+    let got = play.got();
+    let first = got[0].frames[0].0;
+    assert!((55..80).contains(&first), "{first}");
+    assert_eq!(got[0].frames, fates(first..=320));
+    assert_eq!(got[0].packets, (0..=320).collect::<Vec<u64>>());
 }
 
 #[test]

@@ -1,17 +1,17 @@
-//! Which wall clock the age of rows goes by. A board that starts without a clock, or one whose clock is set wrong, must not cost
-//! the store: what a jump makes old stays until the jump has stood for a day.
+//! Whether what is kept may go by its age: rows of the store, files of the media folder. A board that starts without a clock, or one
+//! whose clock is set wrong, must not cost them: what a jump makes old stays until the jump has stood for a day.
 
 use std::time::Duration;
 
 /// A wall clock that goes further than this beyond what has passed has jumped, in milliseconds.
 const JUMP: i64 = 24 * 3600 * 1000;
 
-/// How long a jump must stand before rows go by it.
+/// How long a jump must stand before anything goes by it.
 const PROBATION: Duration = Duration::from_hours(24);
 
 /// What is known of the wall clock.
 #[derive(Debug, Default)]
-pub(super) struct Age {
+pub(in crate::site) struct Age {
     /// Wall time, in milliseconds since 1970, and time that cannot jump, when it was last looked at.
     last: Option<(i64, Duration)>,
     /// When it last jumped forward.
@@ -19,8 +19,8 @@ pub(super) struct Age {
 }
 
 impl Age {
-    /// Whether rows may go by their age now. `wall`: milliseconds since 1970; `steady`: time that cannot jump; `newest`: when the newest
-    /// row was made, which is all that is known when the process starts.
+    /// Whether things may go by their age now. `wall`: milliseconds since 1970; `steady`: time that cannot jump; `newest`: when the
+    /// newest of them was made, which is all that is known when the process starts.
     pub fn trusted(&mut self, wall: i64, steady: Duration, newest: Option<i64>) -> bool {
         let expected = match self.last {
             Some((then, at)) => Some(then.saturating_add(millis(steady.saturating_sub(at)))),
