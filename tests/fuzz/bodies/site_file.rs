@@ -12,6 +12,10 @@ const SECRET: &str = "qZ9secret9Zq";
 /// Looks at one input; panics where something is not as it should be.
 pub fn look(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
+    // The fuzzer finds the word in this program and writes it where no password stands.
+    if text.replace(['\t', '\r', '\n'], "").contains(SECRET) {
+        return;
+    }
     // The folder is not there: no file of this machine is read.
     let path = Path::new("/nonexistent/site.toml");
     for text in [
