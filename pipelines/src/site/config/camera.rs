@@ -64,6 +64,13 @@ const KEYS: &[&str] = &[
     "record",
 ];
 
+/// Whether a camera can be called so. The name is in topics, addresses and folders.
+pub(in crate::site) fn is_camera_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+}
+
 /// Reads every camera; `folder` is what paths are relative to.
 pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path) -> Vec<CameraSpec> {
     let mut cameras = Vec::new();
@@ -71,9 +78,7 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
     // By name they come; in the order of the file they are shown.
     tables.sort_by_key(|(_, table)| table.place(""));
     for (name, table) in tables {
-        let named = name.len() <= 64
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        let named = is_camera_name(&name);
         if !named {
             let what = format!(
                 "camera {name:?}: a name begins with a small letter and has small letters, digits, - and _ only, at most 64"

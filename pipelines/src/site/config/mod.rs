@@ -8,5 +8,6 @@ pub(crate) mod named;
 mod source;
 
 pub use camera::CameraSpec;
+pub(in crate::site) use camera::is_camera_name;
 pub use file::SiteFile;
 pub use limits::SiteLimits;

@@ -238,7 +238,7 @@ fn below(state: &Path, path: &Path) -> PathBuf {
 }
 
 /// Milliseconds since 1970.
-fn unix_ms(time: SystemTime) -> i64 {
+pub(in crate::site) fn unix_ms(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),

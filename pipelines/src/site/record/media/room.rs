@@ -9,7 +9,7 @@ use super::{
     Shared,
     shelf::{Shelf, Went},
 };
-use crate::site::{age::Age, record::MediaSpec};
+use crate::site::{age::Age, output::unix_ms, record::MediaSpec};
 
 /// The folder's bounds.
 pub(super) struct Room<'s> {
@@ -68,8 +68,8 @@ impl<'s> Room<'s> {
     /// Removes what is too old. `steady`: time that cannot jump.
     pub fn by_age(&mut self, now: SystemTime, steady: Duration) {
         let Some(keep) = self.keep else { return };
-        let newest = self.shelf.newest().map(millis);
-        if !self.age.trusted(millis(now), steady, newest) {
+        let newest = self.shelf.newest().map(unix_ms);
+        if !self.age.trusted(unix_ms(now), steady, newest) {
             return;
         }
         while let Some(went) = self.shelf.remove_older(keep, now) {
@@ -93,10 +93,4 @@ impl<'s> Room<'s> {
 
 pub(super) fn is_full(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Milliseconds since 1970.
-fn millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

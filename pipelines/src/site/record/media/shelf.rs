@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{recording::format::SUMMARY, site::event::id};
+use crate::{
+    recording::format::SUMMARY,
+    site::{config::is_camera_name, event::id},
+};
 
 /// Files in the folder, by the event that they were made for: ids sort by time. Links are somebody else's: they are neither followed
 /// nor counted nor removed.
@@ -68,12 +71,6 @@ fn id_of(name: &str) -> Option<&str> {
     Some(name.strip_suffix(".jpg").unwrap_or(name)).filter(|id| id::time(id).is_some())
 }
 
-/// Whether a camera can be called so, as the configuration has it: nothing of ours is in `lost+found` or `.Trash-1000`.
-fn is_camera(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
-}
-
 impl Shelf {
     /// An empty one.
     pub fn new(dir: PathBuf) -> Self {
@@ -93,7 +90,8 @@ impl Shelf {
         let mut found = Found::default();
         for camera in cameras {
             let is_folder = camera.file_type().is_ok_and(|kind| kind.is_dir());
-            if !is_folder || !is_camera(&camera.file_name().to_string_lossy()) {
+            // Nothing of ours is in `lost+found` or `.Trash-1000`.
+            if !is_folder || !is_camera_name(&camera.file_name().to_string_lossy()) {
                 continue;
             }
             match self.scan_camera(&camera.path(), &busy, &mut found.half_done) {
