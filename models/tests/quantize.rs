@@ -30,17 +30,12 @@ fn samples(count: u64, shape: &[usize]) -> Vec<Vec<Tensor>> {
     (0..count).map(|seed| vec![golden::input(100 + seed, shape)]).collect()
 }
 
-/// The engines that run here; what does not is said past the harness.
+/// The engines that run here.
 fn engines() -> Vec<&'static dyn tapetum_runtime::backend::Backend> {
-    let runs = |b: &&&'static dyn tapetum_runtime::backend::Backend| match b.find().and_then(|_| b.probe()) {
-        Ok(_) => true,
-        Err(e) => {
-            let line = format!("not run here: {}: {e}\n", b.name());
-            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-            false
-        }
+    let there = |b: &&'static dyn tapetum_runtime::backend::Backend| {
+        tapetum_parts::there(b.name(), b.find().and_then(|_| b.probe())).is_some()
     };
-    BACKENDS.iter().filter(runs).copied().collect()
+    BACKENDS.iter().copied().filter(there).collect()
 }
 
 fn run(session: &mut dyn Session, samples: &[Vec<Tensor>]) -> Vec<Vec<Tensor>> {

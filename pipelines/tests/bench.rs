@@ -176,12 +176,7 @@ fn interrupted_it_says_so_and_writes_nothing() {
 
 #[test]
 fn every_engine_is_told_also_those_that_cannot_run() {
-    let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-    if let Err(e) = backend::by_name("ort").unwrap().find() {
-        assert!(!required.split(',').any(|name| name == "ort"), "required, but {e}");
-        // Past the test harness, which would swallow the line of a test that passes.
-        let line = format!("not run here: the comparison of engines, since ort: {e}\n");
-        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    if tapetum_parts::there("ort", backend::by_name("ort").unwrap().find()).is_none() {
         return;
     }
     let place = Place::new();

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tapetum_parts::missing;
 
 fn run(library: Option<&Path>, engines: &str, out: &Path) -> Output {
     let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("tf-collab.toml");
@@ -30,9 +31,7 @@ fn fetched(flavour: &str) -> Option<PathBuf> {
         .map(|e| e.path())
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)));
     if found.is_none() {
-        // Past the test harness, which would swallow the line of a test that passes.
-        let line = format!("not run here: no library of scripts/fetch-onnxruntime --flavour {flavour}\n");
-        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+        missing(&format!("onnxruntime-{flavour}"), "no library of scripts/fetch-onnxruntime --flavour");
     }
     found
 }
@@ -61,7 +60,7 @@ fn a_gpu_that_is_not_there_is_an_error_within_a_second() {
             quickest = quickest.min(begun.elapsed());
             let said = said(&out);
             if out.status.success() {
-                eprintln!("not run here: this machine has what {engine} needs");
+                missing("a machine without a GPU", format!("this one has what {engine} needs"));
                 return;
             }
             assert_eq!(out.status.code(), Some(1), "{said}");
@@ -86,7 +85,7 @@ fn the_first_that_works_runs_and_what_was_passed_over_is_told() {
     let shown = String::from_utf8_lossy(&out.stdout).into_owned();
     let models = models(folder.path());
     if models["state"]["engine"] != "tract/fp32" {
-        eprintln!("not run here: this machine has a GPU");
+        missing("a machine without a GPU", "this one has what TensorRT or CUDA needs");
         return;
     }
     for (at, name) in ["ort:tensorrt", "ort:cuda"].iter().enumerate() {

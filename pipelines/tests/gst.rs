@@ -1,5 +1,4 @@
-//! Pipelines of GStreamer, by OpenCV: GStreamer's own test pictures stand in for a CSI camera. Said where its elements are not there;
-//! `TAPETUM_REQUIRE=gstreamer` makes that an error.
+//! Pipelines of GStreamer, by OpenCV: GStreamer's own test pictures stand in for a CSI camera.
 #![cfg(feature = "opencv")]
 
 use std::time::{Duration, Instant};
@@ -24,15 +23,7 @@ fn pictures(properties: &str, rate: &str) -> String {
 
 /// The source, or nothing where GStreamer cannot make test pictures.
 fn open(spec: &str) -> Option<Box<dyn Source>> {
-    match source::open(spec) {
-        Ok(source) => Some(source),
-        Err(e) => {
-            let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|r| r == "gstreamer"), "TAPETUM_REQUIRE=gstreamer: {e}");
-            eprintln!("not tested here: pipelines of GStreamer ({e})");
-            None
-        }
-    }
+    tapetum_parts::there("gstreamer", source::open(spec))
 }
 
 #[test]

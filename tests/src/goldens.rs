@@ -1,9 +1,7 @@
 //! The goldens: checkpoints and ONNX files with hostile random weights, and what PyTorch computed with them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use serde::Deserialize;
 use tapetum_models::fuse::{FuseOptions, Fused, fuse};
@@ -177,29 +175,11 @@ fn nan_max(a: f64, b: f64) -> f64 {
 }
 
 /// The engines that run in this process (which can load one ONNX Runtime; `TAPETUM_ORT` says which); one that cannot is
-/// named on standard error, and is an error where `TAPETUM_REQUIRE` names it.
+/// named on standard error.
 ///
 /// # Panics
-/// If a required engine is absent.
+/// If one that `TAPETUM_REQUIRE` names is absent.
 pub fn engines() -> Vec<&'static dyn Backend> {
-    let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-    let required: Vec<&str> = required.split(',').collect();
-    let runs = |b: &&'static dyn Backend| match b.probe() {
-        Ok(_) => true,
-        Err(e) => {
-            // Past the test harness, which would swallow the line of a test that passes.
-            assert!(!required.contains(&b.name()), "engine {} is required here: {e}", b.name());
-            static SAID: Mutex<Vec<&str>> = Mutex::new(Vec::new());
-            let mut said = SAID.lock().expect("no panic while it is held");
-            if said.contains(&b.name()) {
-                return false;
-            }
-            said.push(b.name());
-            let why = e.to_string();
-            let line = format!("not run here: engine {}: {}\n", b.name(), why.lines().next().unwrap_or(""));
-            std::io::stderr().write_all(line.as_bytes()).expect("standard error");
-            false
-        }
-    };
-    tapetum_runtime::backend::BACKENDS.iter().copied().filter(runs).collect()
+    let there = |b: &&'static dyn Backend| tapetum_parts::there(b.name(), b.probe()).is_some();
+    tapetum_runtime::backend::BACKENDS.iter().copied().filter(there).collect()
 }

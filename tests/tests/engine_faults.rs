@@ -1,6 +1,5 @@
 //! Real engines that fail while they run: what is restarted, what takes over, and that all of it is told.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -122,8 +121,7 @@ fn a_frame_on_which_the_session_fails_costs_that_frame_alone() {
             "tract" => gather(),
             "ort:openvino" => {
                 // It gives something for an index out of range and for shapes that do not go together.
-                let line = "not run here: a failing session of ort:openvino, which computes on\n";
-                std::io::stderr().write_all(line.as_bytes()).unwrap();
+                tapetum_parts::missing("a failing session of ort:openvino", "it computes on");
                 continue;
             }
             _ => add(),

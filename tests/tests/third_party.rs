@@ -2,7 +2,6 @@
 //!
 //! The files are not part of the repository; where they are absent the suite says so.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -60,9 +59,7 @@ fn assets(what: &str) -> Option<PathBuf> {
     if assets.join("FastestDet.onnx").is_file() {
         return Some(assets);
     }
-    // Past the test harness, which would swallow the line.
-    let line = format!("not run here: {what}, ../shared/assets is absent\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    tapetum_parts::missing("assets", format!("{what}: ../shared/assets is absent"));
     None
 }
 

@@ -1,9 +1,7 @@
 //! What the suites of the zoo's networks share.
 #![allow(dead_code)] // each suite uses a part
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
 
 use tapetum_models::Result;
 use tapetum_models::checkpoint::{self, Limits, StateDict};
@@ -28,29 +26,10 @@ pub fn recognise(state: &StateDict) -> Result<Option<Box<dyn Network>>> {
     Ok(found)
 }
 
-/// Every engine of this build that can run in this process. One that cannot is said, and is a failure where
-/// `TAPETUM_REQUIRE` names it.
+/// Every engine of this build that can run in this process.
 pub fn engines() -> Vec<&'static dyn Backend> {
-    let can_run = |backend: &&dyn Backend| match backend.probe() {
-        Ok(_) => true,
-        Err(why) => {
-            let needed = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-            let needed = needed.split(',').any(|name| name == backend.name());
-            assert!(backend.name() != "tract" && !needed, "{why}");
-            // Past the test harness, which would swallow the line of a test that passes.
-            static SAID: Mutex<Vec<&str>> = Mutex::new(Vec::new());
-            let mut said = SAID.lock().unwrap();
-            if said.contains(&backend.name()) {
-                return false;
-            }
-            said.push(backend.name());
-            let why = why.to_string();
-            let line = format!("not run here: {}: {}\n", backend.name(), why.lines().next().unwrap_or(""));
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            false
-        }
-    };
-    BACKENDS.iter().copied().filter(can_run).collect()
+    let there = |backend: &&dyn Backend| tapetum_parts::there(backend.name(), backend.probe()).is_some();
+    BACKENDS.iter().copied().filter(there).collect()
 }
 
 /// `max|got − want| / max(1, max|want|)`.

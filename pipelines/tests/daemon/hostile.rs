@@ -2,10 +2,11 @@
 
 use std::{io::Write, net::TcpListener, time::Duration};
 
+use tapetum_parts::SmallDisk;
+
 use super::{
     accounted, delivered,
     site::{Daemon, Site},
-    small::{Small, fill},
 };
 
 /// Stops it within two seconds, and says how long that took.
@@ -52,8 +53,8 @@ fn a_dead_camera_and_a_dead_broker() {
 fn a_disk_that_is_full_from_the_start() {
     let site = Site::new();
     std::fs::create_dir(site.path("state")).unwrap();
-    let Some(small) = Small::mount(&site.path("state"), 4 << 20) else { return };
-    let full = fill(&site.path("state"));
+    let Some(disk) = SmallDisk::mount(&site.path("state"), 4 << 20) else { return };
+    let full = disk.fill();
     site.write(
         &["left"],
         "[[output]]\nkind = 'jsonl'\n[[output]]\nkind = 'webhook'\nurl = 'http://127.0.0.1:1/'\n",
@@ -77,7 +78,7 @@ fn a_disk_that_is_full_from_the_start() {
     });
     stop(daemon, "disk that was full");
     assert_eq!(stored(&site).0, 0);
-    drop(small);
+    drop(disk);
 }
 
 #[test]

@@ -16,8 +16,6 @@ mod server;
 mod service;
 #[allow(dead_code, reason = "other suites use the rest")]
 mod site;
-#[path = "../outputs/small.rs"]
-mod small;
 #[path = "../support/until.rs"]
 mod until;
 

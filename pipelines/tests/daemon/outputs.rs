@@ -136,7 +136,7 @@ fn two_outputs_never_have_the_same_file() {
 }
 
 #[test]
-fn a_connection_lives_on_while_others_change_and_a_spool_is_handed_over() {
+fn a_connection_to_a_broker_lives_on_while_others_change_and_a_spool_is_handed_over() {
     let site = Site::new();
     let (first, second) = (free_port(), free_port());
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -132,8 +132,7 @@ impl Held {
         let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0) == 0 };
         if !seized {
             let why = std::io::Error::last_os_error();
-            let line = format!("not run here: a hung executor, no thread can be held: {why}\n");
-            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+            tapetum_parts::missing("ptrace", format!("a hung executor, no thread can be held: {why}"));
             return None;
         }
         // SAFETY: as above.

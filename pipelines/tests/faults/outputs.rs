@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
+use tapetum_parts::SmallDisk;
+
 use crate::{
     Lengths,
     broker::{Broker, Heard, SOON, free_port},
     receiver::{Answer, Receiver},
     scene::{Bystander, Row, Scene, output, sum, wait, waits},
     site::Daemon,
-    small::{Small, fill},
     until,
 };
 
@@ -109,10 +110,10 @@ pub fn disk_full(lengths: Lengths) -> Option<Row> {
     let scene = Scene::new(None, &outputs);
     let state = scene.site.path("state");
     std::fs::create_dir(&state).unwrap();
-    let _disk = Small::mount(&state, 8 << 20)?;
+    let disk = SmallDisk::mount(&state, 8 << 20)?;
     let daemon = scene.start();
     let other = Bystander::watch(&daemon);
-    let full = fill(&state);
+    let full = disk.fill();
     let noticed = wait("that it is full is told", || {
         let store = output(&daemon, "sqlite");
         store["up"] == false && store["why"].as_str().is_some_and(|why| why.contains("disk full"))

@@ -2,7 +2,7 @@
 //! a picture and the place of its box follow from its number. Screenshots are left in the target folder.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
@@ -17,6 +17,7 @@ use std::{
 use base64::Engine;
 use serde_json::{Value, json};
 use tapetum::site::http::HttpSpec;
+use tapetum_parts::there;
 
 use super::{
     made::{self, Made},
@@ -44,22 +45,10 @@ struct Chromium {
 }
 
 impl Chromium {
-    /// `None`, said by name, where ChromeDriver is not there; a failure where `TAPETUM_REQUIRE` names it.
-    fn start(what: &str, phone: bool) -> Option<Self> {
+    /// `None`, said by name, where ChromeDriver is not there.
+    fn start(phone: bool) -> Option<Self> {
         // Another program may take the port that it chose before it binds it: then it ends, and is started again.
-        let started = (0..5).find_map(|_| match driver() {
-            Ok(started) => started.map(Some),
-            Err(e) => {
-                let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-                assert!(
-                    !required.split(',').any(|r| r == "chromium"),
-                    "chromium is required here: chromedriver: {e}"
-                );
-                let line = format!("not run here: {what} with Chromium (chromedriver), which is not there\n");
-                std::io::stderr().write_all(line.as_bytes()).unwrap();
-                Some(None)
-            }
-        });
+        let started = (0..5).find_map(|_| there("chromium", driver()).transpose());
         let (driver, port) = started.expect("chromedriver starts")?;
         let profile = tempfile::tempdir().unwrap();
         let data = format!("--user-data-dir={}", profile.path().display());
@@ -232,7 +221,7 @@ fn picture_and_box_belong_together(browser: &Chromium) -> u64 {
 fn the_wall_shows_boxes_on_their_own_frames_and_says_what_is_wrong() {
     let made = Made::new();
     let (serving, address) = made.serve();
-    let Some(browser) = Chromium::start("the live page", false) else { return };
+    let Some(browser) = Chromium::start(false) else { return };
     let feed = Feed::of(&made);
     browser.open(&format!("http://{address}/"));
     browser.until(&format!("{GATE}?.dataset.seq"));
@@ -290,7 +279,7 @@ fn the_wall_shows_boxes_on_their_own_frames_and_says_what_is_wrong() {
 fn keys_alone_reach_everything() {
     let made = Made::new();
     let (_serving, address) = made.serve();
-    let Some(browser) = Chromium::start("the live page by keyboard", false) else { return };
+    let Some(browser) = Chromium::start(false) else { return };
     let _feed = Feed::of(&made);
     browser.open(&format!("http://{address}/"));
     browser.until(&format!("{GATE}?.dataset.seq"));
@@ -352,7 +341,7 @@ fn keys_alone_reach_everything() {
 fn a_phone_shows_it_all_in_its_width() {
     let made = Made::new();
     let (_serving, address) = made.serve();
-    let Some(browser) = Chromium::start("the live page on a phone", true) else { return };
+    let Some(browser) = Chromium::start(true) else { return };
     let _feed = Feed::of(&made);
     browser.open(&format!("http://{address}/"));
     browser.until(&format!("{GATE}?.dataset.seq"));
@@ -387,7 +376,7 @@ fn events_show_their_picture_and_play_their_recording() {
     let made = Made::new();
     let (_serving, address) = made.serve();
     for phone in [false, true] {
-        let Some(browser) = Chromium::start("the events of the live page", phone) else { return };
+        let Some(browser) = Chromium::start(phone) else { return };
         browser.open(&format!("http://{address}/"));
         browser.until("document.querySelectorAll('.event').length === 3");
         browser.until("document.querySelector('.event img')?.naturalWidth === 32");
@@ -444,7 +433,7 @@ fn a_browser_signs_in_and_out() {
     let token = tapetum::site::http::TokenFrom::File(file.path().to_owned());
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
     let (_serving, address) = made.serve_as(HttpSpec { listen, token: Some(token), ..HttpSpec::default() });
-    let Some(browser) = Chromium::start("signing in", true) else { return };
+    let Some(browser) = Chromium::start(true) else { return };
     let _feed = Feed::of(&made);
     let page = format!("http://localhost:{}/", address.port());
     browser.open(&page);

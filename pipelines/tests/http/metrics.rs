@@ -6,6 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use tapetum_parts::there;
+
 use super::{made::Made, wire::get};
 
 /// Series with their values; labels in the order of the alphabet, as the two formats order them differently. None of ours has a
@@ -117,15 +119,7 @@ fn prometheus_own_tool_finds_nothing_wrong() {
     let mut tool = Command::new("promtool");
     let tool =
         tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut tool = match tool.spawn() {
-        Ok(tool) => tool,
-        Err(e) => {
-            let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-            assert!(!required.split(',').any(|r| r == "promtool"), "promtool is required here: {e}");
-            let line = "not run here: /metrics checked by promtool, which is not there\n";
-            return std::io::stderr().write_all(line.as_bytes()).unwrap();
-        }
-    };
+    let Some(mut tool) = there("promtool", tool.spawn()) else { return };
     tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let out = tool.wait_with_output().unwrap();
     assert!(

@@ -6,17 +6,17 @@ use tapetum::site::{
     event::{EventQuery, Ids},
     output::sqlite::StoreReader,
 };
+use tapetum_parts::SmallDisk;
 
 use super::{
     offer, open,
-    small::{Small, fill},
     until,
 };
 
 #[test]
 fn a_full_disk_is_told_leaves_no_half_line_and_nothing_is_lost_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(small) = Small::mount(dir.path(), 4 << 20) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 4 << 20) else { return };
     let toml = "[[output]]\nkind = \"sqlite\"\n[[output]]\nkind = \"jsonl\"\nmax_file_mb = 1\nmax_mb = 1\nsync = \"each\"\n\
                 [[output]]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\n";
     let outputs = open(toml, dir.path());
@@ -27,7 +27,7 @@ fn a_full_disk_is_told_leaves_no_half_line_and_nothing_is_lost_when_there_is_roo
     };
     let (mut stored, mut lines, mut posted) = both(5);
     assert!(outputs.iter().all(|output| output.flush(Duration::from_secs(10))));
-    let full = fill(dir.path());
+    let full = disk.fill();
     let more = both(500);
     stored.extend(more.0);
     lines.extend(more.1);
@@ -61,7 +61,7 @@ fn a_full_disk_is_told_leaves_no_half_line_and_nothing_is_lost_when_there_is_roo
     }
     drop(outputs);
     drop(reader);
-    drop(small);
+    drop(disk);
 }
 
 #[test]

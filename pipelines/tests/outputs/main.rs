@@ -8,7 +8,6 @@ mod mqtt;
 mod receiver;
 #[path = "../sinks/schema.rs"]
 mod schema;
-mod small;
 mod spool;
 mod sqlite;
 #[path = "../support/until.rs"]

@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use tapetum_parts::missing;
+
 use crate::clip;
 
 pub struct Server {
@@ -14,8 +16,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the server with further arguments. `None`, which is said, where it is not installed; that is a failure
-    /// where `TAPETUM_REQUIRE` names `rtsp`.
+    /// Starts the server with further arguments. `None`, which is said, where it is not installed.
     pub fn start(more: &[&str]) -> Option<Self> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/peers/rtsp_server.py");
         let child = Command::new(script)
@@ -40,9 +41,7 @@ impl Server {
             }
             Err(e) => e.to_string(),
         };
-        let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-        assert!(!required.split(',').any(|r| r == "rtsp"), "no RTSP server, and TAPETUM_REQUIRE=rtsp: {why}");
-        eprintln!("not tested, no RTSP server of GStreamer: {why}");
+        missing("rtsp", format!("no RTSP server of GStreamer: {why}"));
         None
     }
 

@@ -3,43 +3,17 @@
 
 pub mod onnx;
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-};
+use std::path::{Path, PathBuf};
 
 use tapetum_runtime::{
     Tensor,
     backend::{BACKENDS, Backend},
 };
 
-/// Every engine of this build that can run in this process (which can load one ONNX Runtime; `TAPETUM_ORT` says
-/// which). One that cannot is said, never passed over in silence, and is a failure where `TAPETUM_REQUIRE` names it.
+/// Every engine of this build that can run in this process (which can load one ONNX Runtime; `TAPETUM_ORT` says which).
 pub fn engines() -> Vec<&'static dyn Backend> {
-    let mut engines = Vec::new();
-    for &backend in BACKENDS {
-        match backend.probe() {
-            Ok(_) => engines.push(backend),
-            Err(why) => {
-                let required = std::env::var("TAPETUM_REQUIRE").unwrap_or_default();
-                let required = required.split(',').any(|name| name == backend.name());
-                assert!(!required && backend.name() != "tract", "{}: {why}", backend.name());
-                static SAID: Mutex<Vec<&str>> = Mutex::new(Vec::new());
-                let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-                if said.contains(&backend.name()) {
-                    continue;
-                }
-                said.push(backend.name());
-                // Past the test harness, which would swallow the line of a test that passes.
-                let why = why.to_string();
-                let line =
-                    format!("not run here: {}: {}\n", backend.name(), why.lines().next().unwrap_or(""));
-                std::io::stderr().write_all(line.as_bytes()).unwrap();
-            }
-        }
-    }
-    engines
+    let there = |backend: &&dyn Backend| tapetum_parts::there(backend.name(), backend.probe()).is_some();
+    BACKENDS.iter().copied().filter(there).collect()
 }
 
 /// A folder of `tests/goldens`.

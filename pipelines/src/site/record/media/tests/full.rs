@@ -1,5 +1,7 @@
 //! A full disk: a small one, where the machine lets us mount it.
 
+use tapetum_parts::SmallDisk;
+
 use super::{
     later::{half_done, lay},
     *,
@@ -9,7 +11,7 @@ use crate::site::record::media::worker::Worker;
 #[test]
 fn a_full_disk_costs_the_oldest_and_then_the_newest() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(_small) = small(dir.path(), 2 << 20) else { return };
+    let Some(_disk) = SmallDisk::mount(dir.path(), 2 << 20) else { return };
     let media = Media::start(&spec(dir.path(), 1 << 30)).unwrap();
     let ids = ids(5);
     for (n, id) in ids[..4].iter().enumerate() {
@@ -36,13 +38,12 @@ fn a_full_disk_costs_the_oldest_and_then_the_newest() {
 #[test]
 fn what_a_kill_left_is_worth_more_than_the_oldest_on_a_full_disk_too() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(_small) = small(dir.path(), 2 << 20) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 2 << 20) else { return };
     let ids = ids(3);
     ids[..2].iter().for_each(|id| lay(dir.path(), id, 60, 10_000));
     half_done(dir.path(), &ids[2], 50, 10_000);
     // Somebody else takes the rest, to the last byte.
-    let mut filler = fs::File::create(dir.path().join("filler")).unwrap();
-    while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    disk.fill();
     let spec = spec(dir.path(), 1 << 30);
     let shared = Shared::new(&spec);
     Worker::new(&shared, &spec).tidy_up();
@@ -51,29 +52,4 @@ fn what_a_kill_left_is_worth_more_than_the_oldest_on_a_full_disk_too() {
     assert_eq!(status.removed.get("recording: disk full"), Some(&1), "{status:?}");
     assert_eq!(Recording::open(&dir.path().join(place(&ids[2]))).unwrap().frames.len(), 50);
     assert!(!dir.path().join(place(&ids[0])).exists() && dir.path().join(place(&ids[1])).exists());
-}
-
-/// A tmpfs of so many bytes at `at`, where the machine lets us mount one; that is said where it does not.
-fn small(at: &Path, bytes: usize) -> Option<impl Drop> {
-    use std::ffi::CString;
-    struct Mounted(CString);
-    impl Drop for Mounted {
-        fn drop(&mut self) {
-            // SAFETY: the string ends in a zero and lives until the call returns.
-            unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
-        }
-    }
-    let (kind, options) = (CString::new("tmpfs").unwrap(), CString::new(format!("size={bytes}")).unwrap());
-    let place = CString::new(at.to_str().unwrap()).unwrap();
-    // SAFETY: all are strings that end in a zero and live until the call returns.
-    let done =
-        unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) };
-    if done == 0 {
-        return Some(Mounted(place));
-    }
-    let why = std::io::Error::last_os_error();
-    // Past the test harness, which would swallow the line of a test that passes.
-    let line = format!("not run here: a full disk, a tmpfs cannot be mounted: {why}\n");
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-    None
 }
