@@ -48,7 +48,10 @@ impl Chromium {
     /// `None`, said by name, where ChromeDriver is not there.
     fn start(phone: bool) -> Option<Self> {
         // Another program may take the port that it chose before it binds it: then it ends, and is started again.
-        let started = (0..5).find_map(|_| there("chromium", driver()).transpose());
+        let started = (0..5).find_map(|_| match there("chromium", driver()) {
+            Some(started) => started.map(Some),
+            None => Some(None),
+        });
         let (driver, port) = started.expect("chromedriver starts")?;
         let profile = tempfile::tempdir().unwrap();
         let data = format!("--user-data-dir={}", profile.path().display());

@@ -8,10 +8,7 @@ use tapetum::site::{
 };
 use tapetum_parts::SmallDisk;
 
-use super::{
-    offer, open,
-    until,
-};
+use super::{offer, open, until};
 
 #[test]
 fn a_full_disk_is_told_leaves_no_half_line_and_nothing_is_lost_when_there_is_room_again() {
