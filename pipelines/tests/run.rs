@@ -85,6 +85,9 @@ fn sources_that_are_none_and_models_that_do_not_fit_are_named() {
         ("rtsp://admin:secret@127.0.0.1:1/cam", 1, "rtsp://127.0.0.1:1/cam: Unable to connect"),
         ("rtsp://admin:secret@127.0.0.1:1/cam#stal=1", 2, "behind # are transport="),
         ("rtsps://admin:secret@camera/1", 1, "not in this build"),
+        ("RTSP://admin:secret@camera/1", 1, "rtsp:// (in small letters)"),
+        ("rstp://admin:secret@camera/1?x=1", 1, "a source of the kind rstp:… is not in this build"),
+        ("loop:rtmp://admin:secret@camera/1", 1, "not in this build"),
         ("v4l2:/dev/video999?sise=640x480", 2, "did you mean \"size\"?"),
         ("v4l2:/dev/video999", 1, NO_CAMERA),
     ] {

@@ -168,6 +168,9 @@ fn no_secret_is_shown_anywhere() {
             "\n[camera.more]\nsource = 'rtsp://alice:{INLINE}@:x/'\npassword = '{INLINE}'\npipeline = 'none.toml'\n"
         ),
         format!("\n[camera.more]\nsource = 'rtsp://alice:{INLINE}@cam/ \npipeline = 'eyes.toml'\n"),
+        format!("\n[camera.more]\nsource = 'RTSP://alice:{INLINE}@cam/'\npipeline = 'eyes.toml'\n"),
+        format!("\n[camera.more]\nsource = 'rstp://alice:{INLINE}@cam/1?x=1'\npipeline = 'eyes.toml'\n"),
+        format!("\n[camera.more]\nsource = 'loop:rtmp:alice:{INLINE}@cam/1?fps=5'\npipeline = 'eyes.toml'\n"),
         format!("\n[camera.more]\nsource = ['rtsp://alice:{INLINE}@cam/']\nuser = 7\n"),
         format!("\n[[output]]\nkind = 'mqtt'\nname = 'third'\nhost = 'h'\npassword = '{INLINE}'\n"),
         format!("\n[[output]]\nkind = 'webhook'\nname = 'third'\nurl = 'nonsense {INLINE}'\n"),

@@ -36,6 +36,8 @@ pub struct SourceHealth {
     pub faults: SourceFaults,
     /// Pictures that came, whether or not anybody took them.
     pub pictures: u64,
+    /// Frames that came and could not be read, whether or not anybody was told.
+    pub unreadable: u64,
     /// When the latest picture came, and its wall-clock time.
     pub latest: Option<(Tick, SystemTime)>,
     /// What the latest connection came to: see [`Source::remarks`].
@@ -87,6 +89,7 @@ impl SourceState {
             info,
             faults: SourceFaults::default(),
             pictures: 0,
+            unreadable: 0,
             latest: None,
             remarks: Vec::new(),
             stamps: StampFaults::default(),

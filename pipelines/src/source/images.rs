@@ -59,8 +59,13 @@ impl Images {
         } else if name.contains(['*', '?', '[']) {
             let found = glob::glob(name).map_err(|e| Error::config(format!("{name}: {e}")))?;
             found.filter_map(std::result::Result::ok).filter(|path| path.is_file()).collect()
-        } else {
+        } else if Path::new(name).exists() {
             vec![PathBuf::from(name)]
+        } else {
+            return Err(Error::config(format!(
+                "{}: there is no such file or folder",
+                super::rtsp::shown(name)
+            )));
         };
         if paths.is_empty() {
             let endings = ENDINGS.join(", .");

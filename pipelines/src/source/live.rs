@@ -271,6 +271,9 @@ fn read(mut source: Box<dyn Source>, shared: &Shared) {
             Ok(Ok(Next::Unreadable(why))) => {
                 if hands.unreadable.len() < MOST_UNREADABLE {
                     hands.unreadable.push_back((frame.seq, why));
+                } else {
+                    // As a picture that nobody took.
+                    shared.overtaken.fetch_add(1, Ordering::Relaxed);
                 }
             }
             Ok(Ok(Next::Idle)) => continue,

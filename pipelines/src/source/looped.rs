@@ -58,18 +58,29 @@ pub(super) fn open(spec: &str) -> Option<Opened> {
     Some(Looped::open(rest).map(|source| Box::new(source) as Box<dyn Source>))
 }
 
+/// What is played, and at which rate, if that is said.
+fn rate(text: &str) -> Result<(&str, Option<f64>)> {
+    match text.rsplit_once('?') {
+        Some((name, query)) if query.starts_with("fps=") && !query.contains('&') => {
+            Ok((name, Some(Spec::parse(&format!("loop?{query}"), &["fps"])?.fps()?)))
+        }
+        _ => Ok((text, None)),
+    }
+}
+
+/// How long a source of this kind that works gives nothing, by what its specification says.
+pub(super) fn silence(spec: &str) -> Option<Duration> {
+    let (_, fps) = rate(spec.strip_prefix(SCHEME)?).ok()?;
+    Some(Duration::from_secs_f64(3.0 / fps?))
+}
+
 impl Looped {
     /// Opens `SOURCE?fps=N`. A query that says more than `fps` is the source's own.
     ///
     /// # Errors
     /// What the source says; a source that is live already.
     pub fn open(text: &str) -> Result<Self> {
-        let (name, query) = match text.rsplit_once('?') {
-            Some((name, query)) if query.starts_with("fps=") && !query.contains('&') => (name, query),
-            _ => (text, ""),
-        };
-        let rate = format!("loop?{query}");
-        let fps = if query.is_empty() { None } else { Some(Spec::parse(&rate, &["fps"])?.fps()?) };
+        let (name, fps) = rate(text)?;
         let name = name.to_owned();
         Self::new(Box::new(move || super::open(&name)), fps, Arc::new(Monotonic::start()))
     }

@@ -174,18 +174,45 @@ pub static SOURCES: &[SourceKind] = &[
     SourceKind { usage: v4l::USAGE, open: v4l::open },
     SourceKind { usage: gst::USAGE, open: gst::open },
     SourceKind { usage: looped::USAGE, open: looped::open },
-    SourceKind { usage: "rtsps://…, http://…: not in this build", open: camera },
+    SourceKind { usage: "rtsps://…, http://…: not in this build", open: elsewhere },
     SourceKind { usage: video::USAGE, open: video::open },
     SourceKind { usage: images::USAGE, open: images::open },
 ];
 
-/// Refuses cameras by name, without repeating what may hold a password.
-fn camera(spec: &str) -> Option<Opened> {
-    let kind = ["rtsps:", "http:", "https:"].iter().find(|k| spec.starts_with(**k))?;
+/// Refuses addresses of other kinds, misspelt ones too, without repeating what may hold a password.
+fn elsewhere(spec: &str) -> Option<Opened> {
+    const OURS: [&str; 5] = ["rtsp", "v4l2", "gst", "loop", "synthetic"];
+    let (kind, rest) = spec.split_once(':')?;
+    if OURS.contains(&kind) || std::path::Path::new(spec).exists() {
+        return None;
+    }
+    let cameras = ["rtsp", "rtsps", "http", "https"];
+    if !rest.starts_with("//") && !rest.contains('@') && !cameras.iter().any(|c| kind.eq_ignore_ascii_case(c)) {
+        return None;
+    }
+    let kind = if kind.bytes().all(|b| b.is_ascii_alphanumeric()) { kind } else { "…" };
     let what = format!(
-        "a source of the kind {kind}… is not in this build; there are rtsp://, v4l2:, gst:, files, images, loop: and synthetic:"
+        "a source of the kind {kind}:… is not in this build; there are rtsp:// (in small letters), v4l2:, gst:, files, images, \
+         loop: and synthetic:"
     );
     Some(Err(Error::new(tapetum_runtime::ErrorKind::Unsupported, what)))
+}
+
+/// What can be told of `spec` without opening anything: that no source of this build could ever be it. Whether a file, device or camera
+/// is there is another matter: it may come.
+///
+/// # Errors
+/// [`tapetum_runtime::ErrorKind::InvalidConfig`] or `Unsupported`, without what may be secret.
+pub fn sound(spec: &str) -> Result<()> {
+    if let Some(looped) = spec.strip_prefix("loop:") {
+        return sound(looped);
+    }
+    if let Some(Err(e)) = elsewhere(spec) {
+        return Err(e);
+    }
+    rtsp::sound(spec)?;
+    v4l::sound(spec)?;
+    gst::sound(spec)
 }
 
 /// Opens the source that `spec` names.

@@ -15,9 +15,11 @@ use super::{
     Losses, Next, Opened, SequenceFaults, Source, SourceInfo, StampFaults,
     health::Figures,
     live::{GLANCE, Live, Stop},
+    looped,
     packets::Packet,
     recover::{Do, Loss, Patience, Recovery},
     rtsp::{self, RtspOptions},
+    v4l,
 };
 
 pub use super::health::{SourceHealth, SourceState};
@@ -56,14 +58,18 @@ pub struct Supervised {
 /// [`ErrorKind::Environment`] if the system gives no thread. What is wrong with `spec` shows in the state: one camera
 /// that is configured wrongly does not keep the others from starting.
 pub fn open_live(spec: &str, options: &LiveOptions, stop: Stop) -> Result<Supervised> {
-    let (name, spec, mut rtsp) = (rtsp::shown(spec), spec.to_owned(), options.rtsp.clone());
+    let (name, mut options) = (rtsp::shown(spec), options.clone());
+    let own = [rtsp::silence(spec), v4l::silence(spec), looped::silence(spec)];
+    let stall = own.into_iter().flatten().fold(options.patience.stall, Duration::max);
+    options.patience.stall = stall;
     // Whoever notices first tells it, and what is noticed here is counted as a stall.
-    rtsp.stall = rtsp.stall.max(options.patience.stall + LATER);
+    let (spec, mut rtsp) = (v4l::with_silence(spec, stall + LATER), options.rtsp.clone());
+    rtsp.stall = rtsp.stall.max(stall + LATER);
     let open: Opener = Box::new(move |stop| match spec.starts_with(rtsp::SCHEME) {
         true => rtsp::Rtsp::open(&spec, &rtsp, stop).map(|source| Box::new(source) as Box<dyn Source>),
         false => super::open(&spec),
     });
-    Supervised::start(name, open, options, stop, Arc::new(Monotonic::start()))
+    Supervised::start(name, open, &options, stop, Arc::new(Monotonic::start()))
 }
 
 impl Supervised {
@@ -210,6 +216,7 @@ impl Watched {
                 self.recovery.unreadable(now);
                 frame.seq = self.line.number(frame.seq);
                 if !self.recovery.stalled(now) {
+                    self.state.lock().unreadable += 1;
                     return Ok(Next::Unreadable(why));
                 }
                 Loss::Stall

@@ -86,6 +86,10 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, root: &Table<'t>, folder: &Path)
             reader.note(table.place("source"), what);
         }
         let source = reader.required(&table, "source", |r, t, key| r.string(t, key));
+        let source = source.map(|source| source::below(folder, &source));
+        if let Some(Err(e)) = source.as_deref().map(crate::source::sound) {
+            reader.note(table.place("source"), e.to_string());
+        }
         let live = source::read(reader, &table, folder);
         let pipeline = reader.required(&table, "pipeline", |r, t, key| r.string(t, key));
         let pipeline = pipeline.map(|file| folder.join(file));

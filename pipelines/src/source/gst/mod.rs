@@ -29,11 +29,12 @@ const SHOWN: [&str; 5] = ["sensor-id", "sensor_id", "device", "camera-id", "patt
 /// Opens `spec` if it is a pipeline.
 pub(super) fn open(spec: &str) -> Option<Opened> {
     let pipeline = spec.strip_prefix(SCHEME)?.trim();
-    Some(sound(pipeline).and_then(|()| built(pipeline)))
+    Some(sound(spec).and_then(|()| built(pipeline)))
 }
 
-/// What can be told without GStreamer.
-fn sound(pipeline: &str) -> Result<()> {
+/// What can be told without GStreamer, if `spec` is of this kind.
+pub(super) fn sound(spec: &str) -> Result<()> {
+    let Some(pipeline) = spec.strip_prefix(SCHEME) else { return Ok(()) };
     let last = pipeline.rsplit('!').next().and_then(|element| element.split_whitespace().next());
     match last {
         Some("appsink") => Ok(()),
@@ -116,9 +117,9 @@ mod tests {
 
     #[test]
     fn a_pipeline_ends_in_an_appsink() {
-        assert!(sound("videotestsrc ! videoconvert ! appsink drop=1 max-buffers=1").is_ok());
+        assert!(sound("gst:videotestsrc ! videoconvert ! appsink drop=1 max-buffers=1").is_ok());
         for pipeline in ["", "videotestsrc", "videotestsrc ! autovideosink", "appsink ! x"] {
-            let error = sound(pipeline).unwrap_err().to_string();
+            let error = sound(&format!("{SCHEME}{pipeline}")).unwrap_err().to_string();
             assert!(error.contains("must end in an appsink"), "{error}");
         }
     }

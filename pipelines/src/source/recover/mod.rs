@@ -197,7 +197,8 @@ impl Recovery {
     pub fn stalled(&self, now: Tick) -> bool {
         self.open
             && (now.saturating_sub(self.sign) >= self.patience.stall
-                || now.saturating_sub(self.picture) >= self.patience.blind)
+                // Who may be silent for longer gives no pictures in that time either.
+                || now.saturating_sub(self.picture) >= self.patience.blind.max(self.patience.stall))
     }
 
     /// It was open and is given up.

@@ -60,6 +60,16 @@ fn a_minute_of_pictures_makes_the_next_failure_the_first_one() {
 }
 
 #[test]
+fn a_source_that_may_be_silent_for_long_is_not_given_up_for_want_of_pictures() {
+    let patience = Patience { stall: MS * 90_000, ..exact() };
+    let mut recovery = Recovery::new(patience, 1, Tick::ZERO);
+    assert_eq!(recovery.ask(Tick::ZERO), Do::Open);
+    recovery.opened(Tick::ZERO);
+    recovery.picture(Tick::ZERO);
+    assert!(!recovery.stalled(MS * 89_999) && recovery.stalled(MS * 90_000));
+}
+
+#[test]
 fn silence_and_blindness_are_stalls_and_unreadable_frames_are_signs_of_life() {
     let mut recovery = Recovery::new(exact(), 1, Tick::ZERO);
     assert!(!recovery.stalled(MS * 100_000), "what is not open does not stall");

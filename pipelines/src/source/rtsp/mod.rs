@@ -3,7 +3,9 @@
 //! The protocol is the crate retina's; what is ours is the choice of the stream, decoding that never shows a picture whose
 //! references are missing, times, figures, and words without secrets.
 
-use tapetum_runtime::{Error, ErrorKind};
+use std::time::Duration;
+
+use tapetum_runtime::{Error, ErrorKind, Result};
 
 mod address;
 mod connect;
@@ -34,19 +36,37 @@ pub(super) fn open(spec: &str) -> Option<Opened> {
     Some(source.and_then(|source| Ok(Box::new(Live::start(Box::new(source), stop)?) as Box<dyn Source>)))
 }
 
+/// Whether `spec` is a sound address, if it is one of this kind.
+pub(super) fn sound(spec: &str) -> Result<()> {
+    match spec.starts_with(SCHEME) {
+        true => address::Address::parse(spec, &RtspOptions::default()).map(|_| ()),
+        false => Ok(()),
+    }
+}
+
+/// How long the camera may be silent, if its address says so.
+pub(super) fn silence(spec: &str) -> Option<Duration> {
+    let unsaid = RtspOptions { stall: Duration::ZERO, ..RtspOptions::default() };
+    let address = spec.starts_with(SCHEME).then(|| address::Address::parse(spec, &unsaid).ok())??;
+    (!address.options.stall.is_zero()).then_some(address.options.stall)
+}
+
 /// How a source is shown to people before it is open: without what may be secret.
 pub fn shown(spec: &str) -> String {
     if spec.starts_with(gst::SCHEME) {
         return gst::shown(spec);
     }
-    match spec.split_once("://") {
-        Some(_) if spec.starts_with(SCHEME) => {
-            let address = address::Address::parse(spec, &RtspOptions::default());
-            address.map_or_else(|_| "rtsp://…".to_owned(), |address| address.name)
+    if spec.starts_with(SCHEME) {
+        let address = address::Address::parse(spec, &RtspOptions::default());
+        return address.map_or_else(|_| "rtsp://…".to_owned(), |address| address.name);
+    }
+    // Of addresses that nothing here reads nobody knows where the password is.
+    match (spec.split_once("://"), spec.split_once(':')) {
+        (Some((scheme, _)), _) => format!("{scheme}://…"),
+        (None, Some((kind, rest))) if rest.contains('@') && !std::path::Path::new(rest).exists() => {
+            format!("{kind}:…")
         }
-        // Of addresses that nothing here reads nobody knows where the password is.
-        Some((scheme, _)) => format!("{scheme}://…"),
-        None => spec.to_owned(),
+        _ => spec.to_owned(),
     }
 }
 

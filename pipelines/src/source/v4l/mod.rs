@@ -22,6 +22,10 @@ pub mod sequence;
 
 pub use options::Options;
 
+use std::time::Duration;
+
+use tapetum_runtime::Result;
+
 use super::Opened;
 
 /// For people.
@@ -34,12 +38,34 @@ pub const USAGE: &str = match cfg!(all(feature = "v4l", target_os = "linux")) {
 
 /// Opens `spec` if it names a camera of this machine: `v4l2:PATH` or `/dev/videoN`, with options.
 pub(super) fn open(spec: &str) -> Option<Opened> {
-    let text = match spec.strip_prefix("v4l2:") {
-        Some(text) => text,
-        None if spec.starts_with("/dev/video") || spec.starts_with("/dev/v4l/") => spec,
-        None => return None,
-    };
-    Some(Options::parse(text).and_then(built))
+    Some(Options::parse(text(spec)?).and_then(built))
+}
+
+/// What stands behind the kind of source; `None` of another kind.
+fn text(spec: &str) -> Option<&str> {
+    let device = || spec.starts_with("/dev/video") || spec.starts_with("/dev/v4l/");
+    spec.strip_prefix("v4l2:").or_else(|| device().then_some(spec))
+}
+
+/// Whether `spec` asks for what there is, if it is of this kind.
+pub(super) fn sound(spec: &str) -> Result<()> {
+    text(spec).map_or(Ok(()), |text| Options::parse(text).map(|_| ()))
+}
+
+/// How long the camera may be silent, if its specification says so or a rate that it follows from.
+pub(super) fn silence(spec: &str) -> Option<Duration> {
+    let options = Options::parse(text(spec)?).ok()?;
+    let said = spec.contains("stall=").then_some(options.stall);
+    said.or_else(|| Some(Duration::from_secs_f64(3.0 / options.fps?)))
+}
+
+/// `spec` of a camera that may be silent for so long; as it is if it says that itself, or is none.
+pub(super) fn with_silence(spec: &str, silence: Duration) -> String {
+    if text(spec).is_none() || spec.contains("stall=") {
+        return spec.to_owned();
+    }
+    let mark = if spec.contains('?') { '&' } else { '?' };
+    format!("{spec}{mark}stall={}", silence.as_secs_f64().clamp(0.1, 3600.0))
 }
 
 #[cfg(all(feature = "v4l", target_os = "linux"))]
