@@ -153,6 +153,12 @@ impl Figures {
         (state.last_delivered, state.age.quantile(1.0).unwrap_or_default())
     }
 
+    /// Frames that were delivered so far, and how many of them late.
+    pub fn late(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.past.delivered + state.now.delivered, state.late)
+    }
+
     /// A copy. `overtaken`: pictures that the source dropped for newer ones before anybody took them.
     pub fn seen(&self, now: Tick, overtaken: u64) -> Seen {
         let mut state = self.lock();

@@ -10,7 +10,7 @@ use tapetum_runtime::{
     clock::{Clock, Tick},
 };
 
-use super::{CameraCore, Feed, Figures, Generation, Progress, Watcher, lock};
+use super::{CameraCore, Feed, Figures, Generation, Lateness, Progress, Watcher, lock};
 use crate::{
     assemble::Options,
     recording::format::Ended,
@@ -49,6 +49,7 @@ pub(in crate::site) struct Keeper {
     /// When it came to be in that state.
     since: Tick,
     progress: Progress,
+    lateness: Lateness,
 }
 
 /// What the cameras of a site share.
@@ -97,8 +98,20 @@ impl Keeper {
         });
         let coming = Some(Generation::start(&core, spec.clone(), options.clone())?);
         let told = (CameraState::Loading, None, SystemTime::now());
-        let (since, progress) = (core.clock.now(), Progress::default());
-        Ok(Self { spec, core, options, shared, current: None, coming, refused: None, told, since, progress })
+        let (since, progress, lateness) = (core.clock.now(), Progress::default(), Lateness::default());
+        Ok(Self {
+            spec,
+            core,
+            options,
+            shared,
+            current: None,
+            coming,
+            refused: None,
+            told,
+            since,
+            progress,
+            lateness,
+        })
     }
 
     /// Where it lays its newest frame.
@@ -160,7 +173,7 @@ impl Keeper {
         old.stop.set();
         let health = old.state.health();
         feed.overtaken = old.overtaken + health.losses.overtaken;
-        feed.pictures = old.pictures + health.pictures;
+        feed.received = old.received + health.pictures + health.unreadable;
         feed.past = health.faults.clone();
         feed.past.reconnects += old.past.reconnects;
         feed.past.stalls += old.past.stalls;
@@ -199,8 +212,24 @@ impl Keeper {
             self.end_events();
         }
         let (last, _) = self.core.figures.progress();
-        self.progress.look(self.told.0 == CameraState::Streaming, last, now);
-        said
+        let pictures = self.core.feed().state.health().pictures;
+        self.progress.look(self.told.0 == CameraState::Streaming, pictures, last, now);
+        let late = self.late(now);
+        said.or(late)
+    }
+
+    /// What a log should say of results that are late, all of them, or are no longer.
+    fn late(&mut self, now: Tick) -> Option<(Level, String)> {
+        let most = (*lock(&self.core.max_age))?.as_millis();
+        let (delivered, late) = self.core.figures.late();
+        let name = &self.core.name;
+        Some(match self.lateness.look(delivered, late, now)? {
+            true => {
+                let what = "all results of the last 10 s were older when they were delivered";
+                (Level::Warning, format!("camera {name}: max_age_ms is {most}: {what}"))
+            }
+            false => (Level::Info, format!("camera {name}: results are within max_age_ms = {most} again")),
+        })
     }
 
     /// Whether its pipeline has loaded, or why it has not; `None` while it loads.
@@ -241,7 +270,7 @@ impl Keeper {
         // Where few frames are wanted, few get through.
         let fps = [self.spec.max_fps, self.core.cap.fps()].into_iter().flatten().reduce(f32::min);
         let interval = fps.map_or(Duration::ZERO, |fps| Duration::from_secs_f32(1.0 / fps));
-        let held = self.progress.stuck(last, longest, interval, self.core.clock.now())?;
+        let held = self.progress.stuck(last, longest, interval)?;
         let name = &self.core.name;
         Some(format!("camera {name}: frames come, and none has got through for {} s", held.as_secs()))
     }
@@ -381,11 +410,11 @@ impl Keeper {
     fn account(&self) -> String {
         let (health, overtaken, before) = {
             let feed = self.core.feed();
-            (feed.state.health(), feed.overtaken, feed.pictures)
+            (feed.state.health(), feed.overtaken, feed.received)
         };
         let frames =
             self.core.figures.seen(self.core.clock.now(), overtaken + health.losses.overtaken).frames;
-        let received = before + health.pictures + frames.failed.get("unreadable").copied().unwrap_or(0);
+        let received = before + health.pictures + health.unreadable;
         let mut parts = vec![format!("{} delivered", frames.delivered)];
         parts.extend(frames.dropped.iter().map(|(reason, n)| format!("{n} {reason}")));
         parts.extend(frames.failed.iter().map(|(stage, n)| format!("{n} failed in {stage}")));

@@ -11,6 +11,7 @@
 mod figures;
 mod generation;
 mod keeper;
+mod late;
 mod lent;
 mod progress;
 mod publisher;
@@ -42,6 +43,7 @@ use crate::source::{
 use figures::Figures;
 pub(super) use generation::Generation;
 pub(super) use keeper::{Keeper, Shared};
+use late::Lateness;
 use lent::Lent;
 use progress::Progress;
 use publisher::Publisher;
@@ -75,8 +77,8 @@ struct Feed {
     stop: Stop,
     /// Pictures that earlier sources dropped for newer ones.
     overtaken: u64,
-    /// Pictures that earlier sources gave.
-    pictures: u64,
+    /// Frames that earlier sources gave, also those that could not be read.
+    received: u64,
     /// Times that earlier sources were opened again, and stalled, and how long they gave nothing.
     past: SourceFaults,
     /// What earlier sources lost.
@@ -90,7 +92,7 @@ impl Feed {
         let state = source.state();
         let source = Arc::new(Mutex::new(source));
         let (past, gaps) = (SourceFaults::default(), Gaps::default());
-        Ok(Self { source, state, stop, overtaken: 0, pictures: 0, past, gaps })
+        Ok(Self { source, state, stop, overtaken: 0, received: 0, past, gaps })
     }
 }
 

@@ -12,29 +12,35 @@ const FIRST: Duration = Duration::from_secs(120);
 
 /// Since when frames have come without one getting through.
 #[derive(Default)]
-pub(super) struct Progress(Option<Tick>);
+pub(super) struct Progress {
+    since: Option<Tick>,
+    /// When a picture came last, and how many had by then.
+    latest: Tick,
+    pictures: u64,
+    /// When it was looked last.
+    looked: Tick,
+}
 
 impl Progress {
-    /// Looks: whether frames come, and when the last one got through.
-    pub fn look(&mut self, frames_come: bool, last: Option<Tick>, now: Tick) {
-        if !frames_come {
+    /// Looks: whether the camera is there, how many pictures have come so far, and when the last frame got through.
+    pub fn look(&mut self, there: bool, pictures: u64, last: Option<Tick>, now: Tick) {
+        let before = std::mem::replace(&mut self.looked, now);
+        if !there {
             // A camera that gives nothing is no fault of ours.
-            self.0 = None;
+            self.since = None;
             return;
         }
-        let since = self.0.get_or_insert(now);
-        *since = (*since).max(last.unwrap_or_default());
+        // Nor is one that is silent for as long as it may be: time counts from picture to picture.
+        if std::mem::replace(&mut self.pictures, pictures) != pictures {
+            self.latest = now;
+            self.since.get_or_insert(before);
+        }
+        self.since = self.since.map(|since| since.max(last.unwrap_or_default()));
     }
 
     /// For how long nothing has got through, if that is too long for frames that take `longest` and are looked at every `interval`.
-    pub fn stuck(
-        &self,
-        last: Option<Tick>,
-        longest: Duration,
-        interval: Duration,
-        now: Tick,
-    ) -> Option<Duration> {
-        let held = now.saturating_sub(self.0?);
+    pub fn stuck(&self, last: Option<Tick>, longest: Duration, interval: Duration) -> Option<Duration> {
+        let held = self.latest.saturating_sub(self.since?);
         let patience = if last.is_none() { FIRST } else { STUCK };
         (held >= patience.max(3 * longest).max(3 * interval)).then_some(held)
     }
@@ -46,18 +52,38 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// Looks every second; when it was said first that something stands still.
+    /// Looks every second at a camera that gives a picture when `comes` says so, and is there unless `gone`; when it was said first that
+    /// something stands still.
+    fn first_stuck(
+        comes: impl Fn(u32) -> bool,
+        gone: impl Fn(u32) -> bool,
+        last: impl Fn(u32) -> Option<u32>,
+        longest: u32,
+    ) -> Option<u32> {
+        let (mut progress, mut pictures) = (Progress::default(), 0);
+        (0..1000).find(|t| {
+            pictures += u64::from(comes(*t));
+            let last = last(*t).map(|at| at * S);
+            progress.look(!gone(*t), pictures, last, *t * S);
+            progress.stuck(last, longest * S, S / 10).is_some()
+        })
+    }
+
     fn stuck(
         frames_come: impl Fn(u32) -> bool,
         last: impl Fn(u32) -> Option<u32>,
         longest: u32,
     ) -> Option<u32> {
-        let mut progress = Progress::default();
-        (0..1000).find(|t| {
-            let last = last(*t).map(|at| at * S);
-            progress.look(frames_come(*t), last, *t * S);
-            progress.stuck(last, longest * S, S / 10, *t * S).is_some()
-        })
+        first_stuck(&frames_come, |t| !frames_come(t), last, longest)
+    }
+
+    #[test]
+    fn a_camera_that_is_silent_for_long_is_not_a_hung_daemon_and_one_whose_frames_do_not_get_through_is() {
+        let seldom = |t: u32| t.is_multiple_of(60);
+        assert_eq!(first_stuck(seldom, |_| false, |t| Some(t / 60 * 60), 1), None);
+        // Silent from the first minute on, and not given up.
+        assert_eq!(first_stuck(|t| t < 60, |_| false, |t| Some(t.min(59)), 1), None);
+        assert_eq!(first_stuck(seldom, |_| false, |t| Some(t.min(120) / 60 * 60), 1), Some(180));
     }
 
     #[test]

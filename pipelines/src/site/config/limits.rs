@@ -17,7 +17,7 @@ pub struct SiteLimits {
     pub batch: Option<usize>,
     /// How long a region waits at most for those of other cameras.
     pub batch_wait: Duration,
-    /// A result that is older than this when it is delivered is late; a camera whose results are all late is told as such.
+    /// A result that is older than this when it is delivered is late. Late results are counted, and the log tells of a camera when all of its results are.
     pub max_age: Option<Duration>,
     /// Most frames per second of each camera that are looked at while the machine is too hot; `None`: as many as ever.
     pub hot_fps: Option<f32>,

@@ -205,6 +205,10 @@ impl Inner {
                 }
             }
             for generation in changed {
+                // Each waits for its frame, and who is told to stop has no time for that.
+                if self.stop.load(Ordering::SeqCst) {
+                    break;
+                }
                 if let Some(camera) = cameras.iter_mut().find(|c| c.spec.name == generation.spec.name)
                     && let Err(e) = camera.switch(generation, self.options())
                 {

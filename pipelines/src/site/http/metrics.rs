@@ -217,6 +217,12 @@ impl Families<'_> {
             "Time from the source handing the frame over to delivery",
             each(cameras, |c| &c.age.0),
         )?;
+        self.counters(
+            "results_late",
+            "Results that were older than max_age_ms when they were delivered",
+            None,
+            each(cameras, |c| c.late),
+        )?;
         self.counters("events", "Events since the start", None, each(cameras, |c| c.events[1]))?;
         self.gauges("events_open", "Events that go on", None, each(cameras, |c| c.events[0]))
     }

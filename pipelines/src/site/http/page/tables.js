@@ -33,6 +33,7 @@ export function camera(one) {
       one.size && ["Picture", `${one.size[0]} × ${one.size[1]}`],
       ["Frames/s", `${one.fps[0].toFixed(1)} captured, ${one.fps[1].toFixed(1)} delivered`],
       ["Result age", `p50 ${ms(one.age.p50_ms)}, p90 ${ms(one.age.p90_ms)}, p99 ${ms(one.age.p99_ms)}, max ${ms(one.age.max_ms)}`],
+      one.late > 0 && ["Late", h("span", { class: "warn" }, `⚠ ${count(one.late)} results were older than max_age_ms`)],
       ["Frames", `${count(frames.captured)} captured, ${count(frames.delivered)} delivered, ${count(frames.in_flight)} in flight`],
       ["Dropped", reasons(frames.dropped)],
       ["Failed", reasons(frames.failed)],
