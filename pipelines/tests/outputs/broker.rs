@@ -39,6 +39,12 @@ impl Broker {
         self.0.wait().unwrap();
     }
 
+    /// Has it read its files again.
+    pub fn look_again(&self) {
+        // SAFETY: a plain system call on our own child, which has not been waited for.
+        unsafe { libc::kill(i32::try_from(self.0.id()).unwrap(), libc::SIGHUP) };
+    }
+
     /// Ends it as an administrator would: with `persistence` it has everything on disk.
     pub fn end(mut self) {
         // SAFETY: a plain system call on our own child, which has not been waited for.

@@ -200,3 +200,48 @@ fn tls_with_an_authority_of_our_own_and_a_certificate_that_is_not_trusted() {
         assert!(!outputs[0].status().up);
     }
 }
+
+/// A broker that denies one topic, and the file that says so.
+fn denying(dir: &std::path::Path, port: u16, topic: &str) -> Option<(Broker, std::path::PathBuf)> {
+    let rights = dir.join("rights");
+    std::fs::write(&rights, format!("topic readwrite #\ntopic deny {topic}\n")).unwrap();
+    let broker = Broker::start(dir, port, &format!("allow_anonymous true\nacl_file {}", rights.display()))?;
+    Some((broker, rights))
+}
+
+#[test]
+fn a_state_that_the_broker_denies_holds_up_no_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let Some(_broker) = denying(dir.path(), port, "site/available") else { return };
+    let heard = Heard::listen(port, None);
+    let outputs = open(&toml(port, "version = \"5\""), dir.path());
+    let made = offer(&*outputs[0], &Ids::new().unwrap(), 60);
+    until(SOON, "all events are taken", || outputs[0].status().delivered == 60);
+    until(SOON, "all events have come", || heard.events() == keys(&made));
+    assert_eq!(heard.deliveries().len(), 60, "each once: the connection was not ended");
+    let status = outputs[0].status();
+    assert!(status.up && status.why.as_ref().is_some_and(|why| why.contains("site/available")), "{status:?}");
+}
+
+#[test]
+fn events_that_the_broker_denies_wait_until_it_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let Some((broker, rights)) = denying(dir.path(), port, "site/events") else { return };
+    let heard = Heard::listen(port, None);
+    let outputs = open(&toml(port, "version = \"5\""), dir.path());
+    let made = offer(&*outputs[0], &Ids::new().unwrap(), 5);
+    until(SOON, "it is told which topic", || {
+        let status = outputs[0].status();
+        !status.up && status.why.is_some_and(|why| why.contains("site/events"))
+    });
+    // It is tried again more and more seldom: after 3 s the waits are longer than a second.
+    std::thread::sleep(Duration::from_secs(3));
+    let connections = heard.available().iter().filter(|said| *said == "online").count();
+    assert!((2..8).contains(&connections), "{connections} connections in three seconds");
+    assert_eq!((outputs[0].status().spooled, heard.events().len()), (5, 0));
+    std::fs::write(rights, "topic readwrite #\n").unwrap();
+    broker.look_again();
+    until(SOON, "all events have come", || heard.events() == keys(&made));
+}

@@ -20,25 +20,29 @@ pub(super) struct Tally {
 #[derive(Debug, Default)]
 struct Rest {
     up: bool,
-    why: Option<String>,
+    /// Why it is down. An output that works again has nothing to explain.
+    down: Option<String>,
+    /// Something that happened and is not over because it works.
+    note: Option<String>,
     dropped: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
     /// It works.
     pub fn up(&self) {
-        self.lock().up = true;
+        let mut rest = self.lock();
+        (rest.up, rest.down) = (true, None);
     }
 
     /// It does not, because.
     pub fn down(&self, why: impl Into<String>) {
         let mut rest = self.lock();
-        (rest.up, rest.why) = (false, Some(why.into()));
+        (rest.up, rest.down) = (false, Some(why.into()));
     }
 
     /// Something to be told that does not stop it.
     pub fn note(&self, why: impl Into<String>) {
-        self.lock().why = Some(why.into());
+        self.lock().note = Some(why.into());
     }
 
     pub fn delivered(&self, n: u64) {
@@ -56,7 +60,7 @@ impl Tally {
         OutputStatus {
             name: name.to_owned(),
             up: rest.up,
-            why: rest.why.clone(),
+            why: rest.down.clone().or_else(|| rest.note.clone()),
             queued,
             spooled,
             delivered: self.delivered.load(Ordering::Relaxed),
@@ -66,5 +70,29 @@ impl Tally {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_works_again_has_nothing_to_explain_but_what_happened_to_it() {
+        let tally = Tally::default();
+        let seen = || {
+            let status = tally.status("broker", 0, 0);
+            (status.up, status.why)
+        };
+        let why = |text: &str| Some(text.to_owned());
+        tally.down("connection refused");
+        assert_eq!(seen(), (false, why("connection refused")));
+        tally.up();
+        assert_eq!(seen(), (true, None));
+        tally.note("the store was corrupt");
+        tally.down("disk full");
+        assert_eq!(seen(), (false, why("disk full")));
+        tally.up();
+        assert_eq!(seen(), (true, why("the store was corrupt")));
     }
 }

@@ -45,6 +45,8 @@ pub(super) enum News {
     Taken(u16),
     /// It never will.
     Refused(u16),
+    /// It does not now, for this reason: a right or a quota may be given later.
+    Denied(u16, String),
     Other,
 }
 
@@ -144,8 +146,7 @@ impl Connection {
                     PubAckReason::PayloadFormatInvalid | PubAckReason::TopicNameInvalid => {
                         Ok(News::Refused(ack.pkid))
                     }
-                    // A right or a quota may be given later: nothing is lost until then.
-                    reason => Err(format!("the broker refuses what is published: {reason:?}")),
+                    reason => Ok(News::Denied(ack.pkid, format!("{reason:?}"))),
                 },
                 v5::Event::Incoming(Packet5::Disconnect(bye)) => {
                     Err(format!("the broker ended the connection: {:?}", bye.reason_code))

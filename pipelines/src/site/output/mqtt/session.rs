@@ -20,6 +20,9 @@ use crate::site::output::{backoff::Backoff, spool::Waiting};
 const UNDER_WAY: usize = 10;
 /// Events that are read from the spool at once.
 const READ: usize = 32;
+/// A connection that lasted this long was a good one. One that ends at once, as another box has our name or a right is missing, is
+/// none, or broker and box would be kept busy with nothing else.
+const GOOD: Duration = Duration::from_secs(10);
 /// How often the spool is looked at without being rung for.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -30,12 +33,12 @@ pub(super) struct Inside {
 }
 
 /// A publication that was asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Asked {
     /// An event, by its number in the spool.
     Event(i64),
-    /// Something that is told again on the next connection.
-    Acknowledged,
+    /// Something that is told again on the next connection, by its topic.
+    Acknowledged(String),
     Plain,
 }
 
@@ -56,6 +59,8 @@ struct Session<'a> {
     more: bool,
     /// That we go was asked for.
     goodbye: bool,
+    /// Why an event is not taken now.
+    denied: Option<String>,
 }
 
 impl Inside {
@@ -74,12 +79,13 @@ impl Inside {
         let seed = u64::from(std::process::id());
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(30), seed);
         while self.shared.ending().stop.is_none() {
+            let begun = Instant::now();
             let (why, connected) = self.connection().await;
             if self.shared.ending().stop.is_some() {
                 return;
             }
             self.shared.tally.down(format!("{}:{}: {why}", self.options.host, self.options.port));
-            if connected {
+            if connected && begun.elapsed() >= GOOD {
                 backoff.reset();
             }
             let again = tokio::time::Instant::now() + backoff.wait();
@@ -123,6 +129,7 @@ impl Inside {
             last: 0,
             more: true,
             goodbye: false,
+            denied: None,
         };
         loop {
             let stop = self.shared.ending().stop;
@@ -146,7 +153,7 @@ impl Inside {
                 let Some(news) = news else { break };
                 session.note(&news);
             }
-            if let Some(why) = ended {
+            if let Some(why) = ended.or(session.denied.take()) {
                 return (why, session.connected);
             }
             match self.shared.ending().stop {
@@ -169,7 +176,7 @@ impl Session<'_> {
                 self.connected = true;
                 shared.tally.up();
                 shared.live().tell_all();
-                self.publish(&self.inside.topics.available(), Asked::Acknowledged, true, b"online");
+                self.tell(&self.inside.topics.available(), b"online");
             }
             News::Sent(id) => {
                 if let (Some(asked), true) = (self.asked.pop_front(), *id != 0) {
@@ -187,6 +194,18 @@ impl Session<'_> {
                     shared.tally.note("the broker refused an event for good");
                 }
             }
+            News::Denied(id, reason) => match self.under_way.remove(id) {
+                // It stays in the spool and goes out again on the next connection.
+                Some(Asked::Event(_)) => {
+                    let topic = self.inside.topics.events();
+                    self.denied = Some(format!("the broker refuses what is published to {topic}: {reason}"));
+                }
+                // Events are worth more than a state that somebody may not be told.
+                Some(Asked::Acknowledged(topic)) => {
+                    shared.tally.note(format!("the broker refuses what is published to {topic}: {reason}"));
+                }
+                Some(Asked::Plain) | None => {}
+            },
             News::Other => {}
         }
     }
@@ -200,7 +219,7 @@ impl Session<'_> {
         let shared = &self.inside.shared;
         while self.room() {
             let Some((topic, payload)) = shared.live().next_retained() else { break };
-            if !self.publish(&topic, Asked::Acknowledged, true, payload.as_bytes()) {
+            if !self.tell(&topic, payload.as_bytes()) {
                 // Asked for again with everything else; the wait is over when the broker has taken something.
                 shared.live().tell_all();
                 return;
@@ -230,7 +249,7 @@ impl Session<'_> {
             match std::fs::read(&path) {
                 // The topic and its frame need some bytes, too.
                 Ok(picture) if picture.len() < LARGEST - 4096 => {
-                    self.publish(&topic, Asked::Acknowledged, true, &picture);
+                    self.tell(&topic, &picture);
                 }
                 Ok(_) => shared.tally.dropped("snapshot too large", 1),
                 Err(_) => shared.tally.dropped("snapshot unreadable", 1),
@@ -251,8 +270,7 @@ impl Session<'_> {
             return true;
         }
         if !self.goodbye {
-            self.goodbye =
-                self.publish(&self.inside.topics.available(), Asked::Acknowledged, true, b"offline");
+            self.goodbye = self.tell(&self.inside.topics.available(), b"offline");
         } else if self.asked.is_empty() && self.under_way.is_empty() {
             self.client.disconnect();
             return true;
@@ -262,6 +280,11 @@ impl Session<'_> {
 
     fn room(&self) -> bool {
         self.asked.len() + self.under_way.len() < UNDER_WAY
+    }
+
+    /// Publishes what the broker is to keep.
+    fn tell(&mut self, topic: &str, payload: &[u8]) -> bool {
+        self.publish(topic, Asked::Acknowledged(topic.to_owned()), true, payload)
     }
 
     fn publish(&mut self, topic: &str, asked: Asked, retain: bool, payload: &[u8]) -> bool {
