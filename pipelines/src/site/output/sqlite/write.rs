@@ -59,12 +59,13 @@ impl Rows {
         Ok(())
     }
 
-    /// By size: results first, they are the many; then the oldest events.
+    /// By size: results first, they are the many; then the oldest events, in the order in which they came: the clock may have been set
+    /// back meanwhile, and their ids with it.
     fn shrink(&self, db: &Connection) -> rusqlite::Result<()> {
         while used(db)? > self.spec.max_bytes {
             let results =
                 "DELETE FROM results WHERE number IN (SELECT number FROM results ORDER BY number LIMIT ?1)";
-            let events = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE phase = 'end' ORDER BY id LIMIT ?1)";
+            let events = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE phase = 'end' ORDER BY rowid LIMIT ?1)";
             if db.execute(results, [BITE])? == 0 && db.execute(events, [BITE])? == 0 {
                 break;
             }

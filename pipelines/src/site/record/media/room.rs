@@ -46,7 +46,7 @@ impl<'s> Room<'s> {
     /// Whether there is room for so many bytes now.
     pub fn make_room(&mut self, needs: u64) -> bool {
         while self.used().saturating_add(needs) > self.most {
-            let Some(went) = self.shelf.remove_oldest() else { return false };
+            let Some(went) = self.shelf.remove_oldest(SystemTime::now()) else { return false };
             self.count(went, "max_mb");
         }
         true
@@ -57,7 +57,7 @@ impl<'s> Room<'s> {
         loop {
             match step() {
                 Err(e) if is_full(&e) => {
-                    let Some(went) = self.shelf.remove_oldest() else { return Err(e) };
+                    let Some(went) = self.shelf.remove_oldest(SystemTime::now()) else { return Err(e) };
                     self.count(went, "disk full");
                 }
                 done => return done,

@@ -1,7 +1,7 @@
 //! What lies in the media folder, the oldest first, and how it goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{self, ReadDir},
     io,
     path::{Path, PathBuf},
@@ -18,7 +18,9 @@ use crate::{
 pub(super) struct Shelf {
     dir: PathBuf,
     kept: BTreeMap<Key, u64>,
-    /// Of these, pictures.
+    /// Ids of what was made since we are here.
+    ours: HashSet<String>,
+    /// Of what is kept, pictures.
     snapshots: usize,
     /// What takes room and can neither be shown nor go, until the folder is looked through again.
     stays: BTreeMap<PathBuf, u64>,
@@ -76,7 +78,7 @@ impl Shelf {
     pub fn new(dir: PathBuf) -> Self {
         let disk = Disk { read: |folder| fs::read_dir(folder), remove };
         let (kept, stays) = (BTreeMap::new(), BTreeMap::new());
-        Self { dir, kept, snapshots: 0, stays, bytes: 0, disk }
+        Self { dir, kept, ours: HashSet::new(), snapshots: 0, stays, bytes: 0, disk }
     }
 
     /// Looks through the folder. What is half done stays until [`Shelf::left`] says otherwise; what is `busy` is passed over, for it is
@@ -125,7 +127,7 @@ impl Shelf {
                 self.stay(&camera.join(&name));
                 half_done.push(path);
             } else if let Some(id) = id_of(&name) {
-                self.put(id, &camera.join(&name));
+                self.lay(id, &camera.join(&name));
             }
         }
         Ok(())
@@ -138,8 +140,13 @@ impl Shelf {
         (self.bytes, self.snapshots) = (0, 0);
     }
 
-    /// A file or folder is there, or is another than before.
+    /// A file or folder was made, or is another than before.
     pub fn put(&mut self, id: &str, place: &Path) {
+        self.ours.insert(id.to_owned());
+        self.lay(id, place);
+    }
+
+    fn lay(&mut self, id: &str, place: &Path) {
         self.left(place);
         let bytes = size(&self.dir.join(place));
         match self.kept.insert((id.to_owned(), place.to_owned()), bytes) {
@@ -176,13 +183,25 @@ impl Shelf {
         self.kept.keys().next_back().and_then(|(id, _)| id::time(id))
     }
 
-    /// Removes the oldest. `None` if there is nothing that could be.
-    pub fn remove_oldest(&mut self) -> Option<Went> {
-        let ((_, place), bytes) = self.kept.pop_first()?;
-        let snapshot = is_snapshot(&place);
+    /// Removes the oldest. `None` if there is nothing that could be. What was there before us and is of a time after `now` was made
+    /// before the clock was set back: it is older than all that has been made since, whatever its name says, and goes first.
+    pub fn remove_oldest(&mut self, now: SystemTime) -> Option<Went> {
+        let ahead = |(id, _): &&Key| !self.ours.contains(id) && id::time(id).is_some_and(|time| time > now);
+        let first = self.kept.keys().next();
+        let key = self.kept.keys().find(ahead).or(first)?.clone();
+        self.remove(&key)
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Went> {
+        let bytes = self.kept.remove(key)?;
+        let (id, place) = key;
+        if !self.kept.range((id.clone(), PathBuf::new())..).next().is_some_and(|((next, _), _)| next == id) {
+            self.ours.remove(id);
+        }
+        let snapshot = is_snapshot(place);
         self.bytes -= bytes;
         self.snapshots -= usize::from(snapshot);
-        let path = self.dir.join(&place);
+        let path = self.dir.join(place);
         let removed = match fs::symlink_metadata(&path) {
             // A link took its place.
             Ok(meta) if meta.is_symlink() => return Some(Went::Gone),
@@ -193,7 +212,7 @@ impl Shelf {
             Ok(()) => Went::Removed(if snapshot { "snapshot" } else { "recording" }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Went::Gone,
             Err(e) => {
-                self.stay(&place);
+                self.stay(place);
                 Went::Stays(format!("{}: cannot be removed: {e}", path.display()))
             }
         })
@@ -201,9 +220,9 @@ impl Shelf {
 
     /// Removes the oldest if it is older than `keep` at `now`. `None` if there is no such.
     pub fn remove_older(&mut self, keep: Duration, now: SystemTime) -> Option<Went> {
-        let (id, _) = self.kept.keys().next()?;
-        let age = id::time(id).and_then(|time| now.duration_since(time).ok())?;
-        if age > keep { self.remove_oldest() } else { None }
+        let key = self.kept.keys().next()?.clone();
+        let age = id::time(&key.0).and_then(|time| now.duration_since(time).ok())?;
+        if age > keep { self.remove(&key) } else { None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Planned folders: what goes, in which order, and what stays.
 
+use std::time::UNIX_EPOCH;
+
 use super::*;
 use crate::site::event::Ids;
 
@@ -23,6 +25,11 @@ impl Shelf {
     fn refuse_to_remove(&mut self) {
         self.disk.remove = |_| Err(io::ErrorKind::PermissionDenied.into());
     }
+}
+
+/// After all that is planned.
+fn later() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_000_000)
 }
 
 /// A folder with recordings and snapshots of planned times and sizes; a file of somebody else.
@@ -60,7 +67,7 @@ fn the_oldest_go_first_over_all_cameras_and_strangers_files_stay() {
     assert_eq!((shelf.bytes(), shelf.counts()), (3 * 1300 + 50, [3, 3]));
     shelf.left(part.strip_prefix(dir.path()).unwrap());
     let mut order = Vec::new();
-    while let Some(went) = shelf.remove_oldest() {
+    while let Some(went) = shelf.remove_oldest(later()) {
         order.push((went, shelf.bytes()));
     }
     let expected = [
@@ -84,6 +91,49 @@ fn age_is_by_the_events_time_and_what_is_of_the_future_stays() {
     let keep = Duration::from_secs(1000);
     let removed = std::iter::from_fn(|| shelf.remove_older(keep, now)).count();
     assert_eq!((removed, shelf.counts()), (2, [2, 2]));
+}
+
+#[test]
+fn what_was_made_before_the_clock_was_set_back_goes_before_what_was_made_since() {
+    // Two of a clock that ran ahead, and one from before that.
+    let (dir, _) = folder(&[1000, 80_000, 90_000]);
+    let mut shelf = scanned(dir.path());
+    let (at, now) = (|s| UNIX_EPOCH + Duration::from_secs(s), UNIX_EPOCH + Duration::from_secs(2500));
+    let ids = Ids::new().unwrap();
+    // Since then, by a clock that is right, and that is set back once more: ids never go back.
+    let made: Vec<PathBuf> = [2000, 2400, 300_000]
+        .map(|s| {
+            let id = ids.next(at(s));
+            let place = PathBuf::from("gate").join(format!("{id}.jpg"));
+            fs::write(dir.path().join(&place), vec![0; 100]).unwrap();
+            shelf.put(&id, &place);
+            place
+        })
+        .to_vec();
+    // All are known again, and what is ours is still told from what was there.
+    shelf.scan(|_| false).unwrap();
+    let left = |shelf: &Shelf| {
+        let seconds = |(id, _): &Key| id::time(id).unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mut left: Vec<u64> = shelf.kept.keys().map(seconds).collect();
+        left.dedup();
+        left
+    };
+    let mut order = vec![left(&shelf)];
+    while shelf.remove_oldest(now).is_some() {
+        order.push(left(&shelf));
+    }
+    order.dedup();
+    let expected: [&[u64]; 7] = [
+        &[1000, 2000, 2400, 80_000, 90_000, 300_000],
+        &[1000, 2000, 2400, 90_000, 300_000],
+        &[1000, 2000, 2400, 300_000],
+        &[2000, 2400, 300_000],
+        &[2400, 300_000],
+        &[300_000],
+        &[],
+    ];
+    assert_eq!(order, expected);
+    assert!(shelf.ours.is_empty() && made.iter().all(|place| !dir.path().join(place).exists()));
 }
 
 #[test]
@@ -114,7 +164,7 @@ fn what_cannot_be_removed_is_tried_once_and_still_counts() {
     let (dir, ids) = folder(&[1000, 2000]);
     let mut shelf = scanned(dir.path());
     shelf.refuse_to_remove();
-    let went: Vec<Went> = std::iter::from_fn(|| shelf.remove_oldest()).collect();
+    let went: Vec<Went> = std::iter::from_fn(|| shelf.remove_oldest(later())).collect();
     assert_eq!(went.len(), 4);
     assert!(
         went.iter().all(|went| matches!(went, Went::Stays(why) if why.contains("cannot be removed"))),
@@ -166,7 +216,7 @@ fn links_are_not_followed() {
     assert!(shelf.bytes() < 1300 + 100 + 1000, "{}: the link, not what it names", shelf.bytes());
     // One that took the place of a recording since.
     shelf.put(&ids[0], &PathBuf::from("gate").join(&ids[0]));
-    while shelf.remove_oldest().is_some() {}
+    while shelf.remove_oldest(later()).is_some() {}
     assert!(own.join("clip.mp4").is_file() && own.join(SUMMARY).is_file());
     assert!(gate.join(&ids[0]).symlink_metadata().is_ok_and(|meta| meta.is_symlink()));
 }
