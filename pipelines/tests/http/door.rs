@@ -224,6 +224,28 @@ fn a_browser_shows_the_token_once() {
 }
 
 #[test]
+fn a_live_page_ends_with_its_session() {
+    let made = Made::new();
+    let files = Files::new();
+    let (_serving, address) = made.serve_as(HttpSpec { tls: None, ..files.spec("127.0.0.1:0") });
+    let right = request(address, "POST", "/login", &[], format!("token={TOKEN}").as_bytes());
+    let session = format!("Cookie: {}", right.header("set-cookie").unwrap().split(';').next().unwrap());
+    let (mut page, mut tool) = (
+        Ws::open(address, &[&session]).unwrap(),
+        Ws::open(address, &[&format!("Authorization: Bearer {TOKEN}")]).unwrap(),
+    );
+    let asks = |page: &mut Ws| {
+        page.say("\"status\"");
+        page.hear(Duration::from_secs(10)).unwrap()
+    };
+    assert_eq!((asks(&mut page).0, asks(&mut tool).0), (1, 1));
+    assert_eq!(request(address, "POST", "/logout", &[&session], b"").status, 303);
+    let (opcode, why) = asks(&mut page);
+    assert_eq!((opcode, &why[..2]), (8, &1008_u16.to_be_bytes()[..]));
+    assert_eq!(asks(&mut tool).0, 1, "who shows the token has no session");
+}
+
+#[test]
 fn guessing_is_slow_and_known_browsers_are_not_hindered() {
     let made = Made::new();
     let files = Files::new();

@@ -20,7 +20,7 @@ use axum::{
         State, WebSocketUpgrade,
         ws::{CloseFrame, Message, WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -33,6 +33,7 @@ use tokio::{
 
 use super::{
     api::ask,
+    guard::session,
     problem::Problem,
     server::{Shared, stopped},
 };
@@ -58,13 +59,16 @@ enum Wish {
 /// `GET /api/v1/live`
 pub(super) async fn live(
     State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    // Who shows a token has it for as long as the door does; a session ends by time and by wish.
+    let session = session(&headers).filter(|session| shared.door.knows(session)).map(str::to_owned);
     match upgrade {
         Ok(upgrade) => upgrade
             .max_message_size(MESSAGE)
             .max_frame_size(MESSAGE)
-            .on_upgrade(move |socket| converse(socket, shared)),
+            .on_upgrade(move |socket| converse(socket, shared, session)),
         Err(_) => Problem::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket").into_response(),
     }
 }
@@ -82,7 +86,7 @@ type Frames = Receiver<Option<Arc<LiveFrame>>>;
 /// What waits for frames; without receiver when its camera was taken out.
 type Waiting = JoinSet<(String, Option<Frames>)>;
 
-async fn converse(mut socket: WebSocket, shared: Arc<Shared>) {
+async fn converse(mut socket: WebSocket, shared: Arc<Shared>, session: Option<String>) {
     let mut looks: BTreeMap<String, Look> = BTreeMap::new();
     let mut waiting: Waiting = JoinSet::new();
     let mut stop = shared.stop.clone();
@@ -100,6 +104,10 @@ async fn converse(mut socket: WebSocket, shared: Arc<Shared>) {
                     Some(Ok(Message::Binary(_))) => break Some((1003, "text is expected")),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => break None,
                 };
+                // Nothing is sent that is not asked for, so it is enough to look here.
+                if session.as_ref().is_some_and(|session| !shared.door.knows(session)) {
+                    break Some((1008, "signed out"));
+                }
                 match wish {
                     Wish::Watch(names) if names.len() > CAMERAS => break Some((1008, "too many cameras")),
                     Wish::Watch(names) => {
