@@ -7,7 +7,8 @@ use std::{
 };
 
 use tapetum::source::{
-    self, Next, Source, live::Stop, looped::Looped, packets::Decoder, supervised::LiveOptions,
+    self, Next, Source, live::Stop, looped::Looped, packets::Decoder, recover::Patience,
+    supervised::LiveOptions,
 };
 use tapetum_runtime::{Frame, clock::Simulated};
 
@@ -147,4 +148,18 @@ fn eight_at_once_keep_their_rate() {
         // What a busy machine skipped is in the numbers.
         assert!((20..=34).contains(&(got + skipped)) && *got > 5, "{got} frames, {skipped} skipped");
     }
+}
+
+#[test]
+fn a_source_that_is_slower_than_the_patience_with_it_is_not_given_up() {
+    let patience = Patience { stall: Duration::from_millis(300), ..Patience::default() };
+    let options = LiveOptions { patience, ..LiveOptions::default() };
+    let spec = "loop:synthetic:moving?size=32x16&fps=20&frames=5?fps=1";
+    let mut source = source::open_live(spec, &options, Stop::default()).unwrap();
+    let (mut frame, mut got, from) = (Frame::default(), 0, Instant::now());
+    while got < 4 && from.elapsed() < Duration::from_secs(20) {
+        got += u64::from(matches!(source.next(&mut frame).unwrap(), Next::Frame));
+    }
+    let health = source.state().health();
+    assert_eq!((got, health.faults.lost, health.faults.last), (4, 0, None));
 }

@@ -80,3 +80,27 @@ fn built(options: Options) -> Opened {
         "v4l2:{path}: cameras by V4L2 are not in this build; build it on Linux with --features v4l"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_camera_may_be_silent_is_what_it_says_or_follows_from_its_rate() {
+        let s = Duration::from_secs;
+        for (spec, silence) in [
+            ("v4l2:/dev/video0?stall=30", Some(s(30))),
+            ("/dev/video0?fps=0.1&stall=2", Some(s(2))),
+            ("v4l2:/dev/video0?fps=0.1", Some(s(30))),
+            ("v4l2:/dev/video0", None),
+            ("rtsp://cam/#stall=30", None),
+        ] {
+            assert_eq!(super::silence(spec), silence, "{spec}");
+        }
+        assert_eq!(with_silence("v4l2:/dev/video0", s(6)), "v4l2:/dev/video0?stall=6");
+        assert_eq!(with_silence("/dev/video0?fps=5", s(9000)), "/dev/video0?fps=5&stall=3600");
+        for same in ["v4l2:/dev/video0?stall=30", "rtsp://cam/", "loop:a.mp4"] {
+            assert_eq!(with_silence(same, s(6)), same);
+        }
+    }
+}
