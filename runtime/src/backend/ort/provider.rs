@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     backend::{
         LoadOptions, ModelSource,
-        options::{ArenaGrowth, ConvSearch, Precision},
+        options::{ArenaGrowth, ConvSearch, EngineOptions, Precision},
     },
 };
 
@@ -81,6 +81,14 @@ impl Provider {
     /// Whether it compiles a model for given shapes.
     pub(super) fn compiles(self) -> bool {
         matches!(self, Self::OpenVino | Self::TensorRt)
+    }
+
+    /// What the session itself is told beside the provider's options. OpenVINO takes a model that its NPU cannot compile to
+    /// its own CPU plugin, in fp32, and is credited with the nodes all the same; this entry forbids it. ONNX Runtime reads
+    /// it too, and then refuses every node that is left to its CPU kernels.
+    pub(super) fn session_entry(self, engines: &EngineOptions) -> Option<(&'static str, &'static str)> {
+        let npu = self == Self::OpenVino && engines.openvino.device.split('.').next() == Some("NPU");
+        npu.then_some(("session.disable_cpu_ep_fallback", "1"))
     }
 
     /// The provider with its options, for a session; nothing for the CPU, which every session has. An error of the
@@ -242,7 +250,7 @@ fn folder(path: &std::path::Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Profile, options::EngineOptions};
+    use crate::backend::Profile;
 
     fn value<'s>(settings: &'s Settings, key: &str) -> Option<&'s str> {
         settings.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
@@ -259,6 +267,18 @@ mod tests {
         let settings = tensorrt(&options, &ModelSource::Bytes(&[])).unwrap();
         for key in ["trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable"] {
             assert_eq!(value(&settings, key), Some("0"), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_npu_may_not_hand_the_model_to_the_cpu() {
+        let mut engines = EngineOptions::default();
+        for (device, forbidden) in [("CPU", false), ("GPU.1", false), ("NPU", true), ("NPU.0", true)] {
+            engines.openvino.device = device.into();
+            let entry = Provider::OpenVino.session_entry(&engines);
+            assert_eq!(entry.is_some(), forbidden, "{device}");
+            assert!(entry.is_none_or(|entry| entry == ("session.disable_cpu_ep_fallback", "1")));
+            assert_eq!(Provider::TensorRt.session_entry(&engines), None);
         }
     }
 
