@@ -99,8 +99,8 @@ impl Loader {
         backend.probe()?;
         let kept = match (&stock.options.keep, backend.builds(&stock.options)?) {
             (KeepEngines::Off, _) | (_, None) => None,
-            (keep, Some(Builds { unreadable: Some(why), .. })) => {
-                if warm || *keep != KeepEngines::Auto {
+            (keep, Some(Builds { unreadable: Some(why), slow, .. })) => {
+                if warm || slow || *keep != KeepEngines::Auto {
                     let said = format!("engine cache: {why}; nothing is kept");
                     tell(Progress::Engine("", backend.full_name(), Event::Said(&said)));
                 }
