@@ -177,8 +177,10 @@ impl Loader {
             let alike =
                 !kept.get() && !self.backend.compiles() && self.checked.borrow().contains(&model.sha256);
             let golden = model.contract.golden.as_ref().filter(|_| !alike);
+            let error = golden.map(|golden| golden.check(&mut **session).map_err(place)).transpose()?;
+            // Only what passed: whoever asks again after a refusal is not to get it unchecked.
             self.checked.borrow_mut().insert(model.sha256.clone());
-            golden.map(|golden| golden.check(&mut **session).map_err(place)).transpose()
+            Ok(error)
         };
         let mut said = |event: Event<'_>| tell(Progress::Engine(name, engine, event));
         let key = self.kept.as_ref().map(|kept| {
@@ -249,3 +251,6 @@ fn folder(keep: &KeepEngines, cache: Option<&Path>) -> Result<PathBuf> {
         (_, None) => Ok(prepare::cache_dir()?.join("engines")),
     }
 }
+
+#[cfg(test)]
+mod tests;
