@@ -224,6 +224,37 @@ fn a_foreign_driver_or_version_is_told_with_both_values() {
 }
 
 #[test]
+fn what_was_kept_once_is_built_anew_for_another_version_also_where_nobody_asks_to_keep() {
+    let root = tempfile::tempdir().unwrap();
+    let provider = Provider::default();
+    let unasked = |key: &Key, model: &str| {
+        let mut said = Vec::new();
+        let wanted = Wanted {
+            key,
+            model_bytes: 1000,
+            keep: false,
+            load: &mut |folder| provider.load(model, folder),
+            check: &mut |_| Ok(None),
+        };
+        let mut tell = |event: Event<'_>| {
+            if let Event::Said(text) = event {
+                said.push(text.to_owned());
+            }
+        };
+        let opened = fresh(root.path()).open(wanted, &mut tell);
+        (origin((opened, Vec::new())), said)
+    };
+    assert_eq!(unasked(&key("a", "550"), "a"), ("unkept", vec![]));
+    open(&fresh(root.path()), &provider, &key("a", "550"), "a").0.unwrap();
+    let words = "engine cache: the entry there is was built for driver 550, here 570; built anew";
+    assert_eq!(unasked(&key("a", "570"), "a"), ("built", vec![words.to_owned()]));
+    assert_eq!(unasked(&key("a", "570"), "a"), ("found", vec![]));
+    // Of another model nobody had anything kept.
+    assert_eq!(unasked(&key("b", "570"), "b"), ("unkept", vec![]));
+    assert_eq!(entries(root.path()).len(), 2);
+}
+
+#[test]
 fn a_provider_that_writes_anew_without_a_word_is_caught() {
     let root = tempfile::tempdir().unwrap();
     let (provider, key) = (Provider::default(), key("a", "550"));
@@ -371,6 +402,20 @@ fn how_long_building_takes_is_only_said_of_what_was_built_before() {
 }
 
 #[test]
+fn an_engine_that_writes_nothing_was_to_be_kept_and_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = Wanted {
+        key: &key("a", "550"),
+        model_bytes: 1,
+        keep: true,
+        load: &mut |_| Ok("a"),
+        check: &mut |_| Ok(None),
+    };
+    let opened = fresh(root.path()).open(wanted, &mut |_| {}).unwrap();
+    assert_eq!((opened.origin, opened.lost.as_deref()), (Origin::Unkept, Some("the engine wrote nothing")));
+}
+
+#[test]
 fn a_cache_that_cannot_be_used_costs_nothing_but_itself() {
     let root = tempfile::tempdir().unwrap();
     let (provider, key) = (Provider::default(), key("a", "550"));
@@ -381,5 +426,6 @@ fn a_cache_that_cannot_be_used_costs_nothing_but_itself() {
     let opened = opened.unwrap();
     assert_eq!((opened.session.as_str(), opened.origin), ("a", Origin::Unkept));
     assert!(said[0].contains("cannot be used") && said[0].contains("nothing is kept"), "{said:?}");
+    assert!(opened.lost.unwrap().contains("cannot be used"));
     assert!(Cache::new(&root.path().join(".locks/below")).is_err());
 }
