@@ -391,6 +391,28 @@ fn the_cache_keeps_what_fits_and_gives_up_what_was_not_used_for_longest() {
 }
 
 #[test]
+fn an_entry_without_a_readable_record_takes_room_and_is_given_up_first() {
+    let root = tempfile::tempdir().unwrap();
+    let provider = Provider::default();
+    // Each entry takes 707 bytes; the first loses its record.
+    let cache = || fresh(root.path()).bounded(1500);
+    open(&cache(), &provider, &key("a", "550"), "a").0.unwrap();
+    let unreadable = entries(root.path()).remove(0);
+    fs::write(unreadable.join("entry.json"), "{").unwrap();
+    let foreign = root.path().join("pictures");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("holiday.jpeg"), [0; 4096]).unwrap();
+    open(&cache(), &provider, &key("b", "550"), "b").0.unwrap();
+    assert!(unreadable.exists(), "there was room for both");
+    let (_, said) = open(&cache(), &provider, &key("c", "550"), "c");
+    let id = unreadable.file_name().unwrap().to_string_lossy();
+    assert!(said.iter().any(|s| s.contains(&*id) && s.contains("removed")), "{said:?}");
+    assert!(!unreadable.exists());
+    assert_eq!(origin(open(&cache(), &provider, &key("b", "550"), "b")), "found");
+    assert!(foreign.join("holiday.jpeg").exists(), "no entry, and not ours");
+}
+
+#[test]
 fn how_long_building_takes_is_only_said_of_what_was_built_before() {
     let root = tempfile::tempdir().unwrap();
     let provider = Provider::default();
