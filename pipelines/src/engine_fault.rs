@@ -15,6 +15,8 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use tapetum_runtime::{Error, ErrorKind, clock::Tick};
 
+use crate::run_info::nodes_shown;
+
 /// Within which [`WAITS`] holds.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -111,13 +113,27 @@ pub struct EngineEvent {
     pub engine: Arc<str>,
     /// Why, in the words of the fault.
     pub why: String,
+    /// What runs the model from now on; only in [`EngineChange::TookOver`].
+    pub successor: Option<Successor>,
+}
+
+/// The engine that took over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// What runs, with its version.
+    pub version: String,
+    /// How many nodes of the model each provider got there.
+    pub nodes: Vec<(String, usize)>,
 }
 
 impl fmt::Display for EngineEvent {
-    /// For people, in one line: `frame 12: tract/fp32 took over: …`.
+    /// For people, in one line: `frame 12: tract/fp32 (tract 0.23.9, 71 nodes on tract) took over: …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why = self.why.lines().next().unwrap_or_default();
-        write!(f, "frame {}: {} {}: {why}", self.frame, self.engine, self.change.name())
+        write!(f, "frame {}: {} ", self.frame, self.engine)?;
+        if let Some(Successor { version, nodes }) = &self.successor {
+            write!(f, "({version}, {}) ", nodes_shown(nodes))?;
+        }
+        write!(f, "{}: {}", self.change.name(), self.why.lines().next().unwrap_or_default())
     }
 }
 

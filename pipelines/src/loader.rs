@@ -73,6 +73,8 @@ pub(crate) struct Loader {
     backend: &'static dyn Backend,
     stock: Arc<Stock>,
     kept: Option<Kept>,
+    /// Why nothing is kept although it was to be.
+    lost: Option<String>,
     /// SHA-256 of the model files of which a session was checked.
     checked: RefCell<BTreeSet<String>>,
 }
@@ -97,10 +99,11 @@ impl Loader {
         tell: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Self> {
         backend.probe()?;
+        let mut lost = None;
         let kept = match (&stock.options.keep, backend.builds(&stock.options)?) {
             (KeepEngines::Off, _) | (_, None) => None,
-            (keep, Some(Builds { unreadable: Some(why), .. })) => {
-                if warm || *keep != KeepEngines::Auto {
+            (keep, Some(Builds { unreadable: Some(why), slow, .. })) => {
+                if warm || slow || *keep != KeepEngines::Auto {
                     let said = format!("engine cache: {why}; nothing is kept");
                     tell(Progress::Engine("", backend.full_name(), Event::Said(&said)));
                 }
@@ -119,14 +122,16 @@ impl Loader {
                     Ok(cache) => cache.map(|cache| Kept { cache, builds, keep: always }),
                     // A run does without; what it costs is the next start.
                     Err(e) => {
-                        let said = format!("engine cache: cannot be used: {e}; nothing is kept");
+                        let why = format!("cannot be used: {e}");
+                        let said = format!("engine cache: {why}; nothing is kept");
                         tell(Progress::Engine("", backend.full_name(), Event::Said(&said)));
+                        lost = Some(why);
                         None
                     }
                 }
             }
         };
-        Ok(Self { backend, stock, kept, checked: RefCell::default() })
+        Ok(Self { backend, stock, kept, lost, checked: RefCell::default() })
     }
 
     pub fn backend(&self) -> &'static dyn Backend {
@@ -177,9 +182,12 @@ impl Loader {
             let alike =
                 !kept.get() && !self.backend.compiles() && self.checked.borrow().contains(&model.sha256);
             let golden = model.contract.golden.as_ref().filter(|_| !alike);
+            let error = golden.map(|golden| golden.check(&mut **session).map_err(place)).transpose()?;
+            // Only what passed: whoever asks again after a refusal is not to get it unchecked.
             self.checked.borrow_mut().insert(model.sha256.clone());
-            golden.map(|golden| golden.check(&mut **session).map_err(place)).transpose()
+            Ok(error)
         };
+        let mut lost = self.lost.clone();
         let mut said = |event: Event<'_>| tell(Progress::Engine(name, engine, event));
         let key = self.kept.as_ref().map(|kept| {
             // A precision of the model's own is another engine, which may not be one that can be kept.
@@ -202,9 +210,12 @@ impl Loader {
                 return cache.open(wanted, &mut said);
             }
             Ok(None) => {}
-            Err::<_, Error>(e) => said(Event::Said(&format!("engine cache: {e}; nothing is kept"))),
+            Err::<_, Error>(e) => {
+                said(Event::Said(&format!("engine cache: {e}; nothing is kept")));
+                lost = Some(e.to_string());
+            }
         }
-        engine_cache::without(&mut load, &mut check)
+        Ok(Opened { lost, ..engine_cache::without(&mut load, &mut check)? })
     }
 
     fn options(&self, at: usize, model: &OnDisk, share: Share) -> Result<LoadOptions> {
@@ -249,3 +260,6 @@ fn folder(keep: &KeepEngines, cache: Option<&Path>) -> Result<PathBuf> {
         (_, None) => Ok(prepare::cache_dir()?.join("engines")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use tapetum_runtime::{
 use crate::{
     assemble::Progress,
     config::PipelineFile,
+    engine_cache::Event,
     prepare::{self, hex},
 };
 
@@ -37,6 +38,9 @@ pub(crate) fn on_disk(
     for model in &file.models {
         let prepared =
             prepare::prepare(model, &cache, &mut |step| tell(Progress::Fusing(&model.name, step)))?;
+        if let Some(why) = &prepared.damaged {
+            tell(Progress::Engine(&model.name, "", Event::Said(why)));
+        }
         if let Some(fused) = &prepared.fused {
             tell(Progress::Fused(&model.name, fused));
         }

@@ -67,12 +67,17 @@ pub struct Decision {
 impl ModelInfo {
     /// Which provider runs how many nodes, for people: `71 nodes on openvino, 2 on cpu`.
     pub fn nodes_shown(&self) -> String {
-        let one = |(at, (provider, n)): (usize, &(String, usize))| match at {
-            0 => format!("{n} nodes on {provider}"),
-            _ => format!("{n} on {provider}"),
-        };
-        self.nodes.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+        nodes_shown(&self.nodes)
     }
+}
+
+/// `71 nodes on openvino, 2 on cpu`.
+pub(crate) fn nodes_shown(nodes: &[(String, usize)]) -> String {
+    let one = |(at, (provider, n)): (usize, &(String, usize))| match at {
+        0 => format!("{n} nodes on {provider}"),
+        _ => format!("{n} on {provider}"),
+    };
+    nodes.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// An engine that was asked for and could not run.

@@ -31,6 +31,8 @@ pub struct Warmed {
     pub tuned: Option<String>,
     /// Where its engine came from when it was first opened.
     pub origin: Origin,
+    /// Why nothing was kept of an engine that is to be kept; then it is among [`Outcome::failed`] too.
+    pub lost: Option<String>,
     /// The greatest error of the golden self-check, as a share of the greatest output; `None` if it carries no record.
     pub golden: Option<f32>,
     /// What loading and checking takes from now on.
@@ -41,7 +43,7 @@ pub struct Warmed {
 
 /// What warming came to.
 pub struct Outcome {
-    /// Models that did not pass, with the reason.
+    /// Models that did not pass or could not be kept, with the reason.
     pub failed: Vec<(String, Error)>,
     /// Engines that cannot run here.
     pub passed_over: Vec<PassedOver>,
@@ -174,7 +176,13 @@ impl Work<'_> {
             }
             let name = &self.file.models[at].name;
             match one(&loader, at, stock.model(at), &self.plan, name, self.tell) {
-                Ok(warmed) => (self.done)(&Warmed { tuned: tuned.clone(), ..warmed }),
+                Ok(warmed) => {
+                    if let Some(why) = &warmed.lost {
+                        let message = format!("{} could not be kept: {why}", warmed.engine);
+                        self.outcome.failed.push((name.clone(), Error::new(ErrorKind::Environment, message)));
+                    }
+                    (self.done)(&Warmed { tuned: tuned.clone(), ..warmed });
+                }
                 Err(e) if cannot(&e) => return Ok(Some(e)),
                 Err(e) => self.outcome.failed.push((name.clone(), e)),
             }
@@ -192,7 +200,8 @@ fn one(
     tell: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Warmed> {
     let begun = Instant::now();
-    let Opened { session, mut golden, mut checking, origin } = loader.session(at, plan.share(), tell)?;
+    let Opened { session, mut golden, mut checking, origin, lost } =
+        loader.session(at, plan.share(), tell)?;
     let mut start = begun.elapsed();
     let precision = models::shown_precision(model.made_in(), session.precision());
     let full = format!("{}/{precision}", loader.backend().full_name());
@@ -207,5 +216,5 @@ fn one(
                 .at(format!("{} on {full}", model.path.display())));
         }
     }
-    Ok(Warmed { model: name.to_owned(), engine: full, tuned: None, origin, golden, start, checking })
+    Ok(Warmed { model: name.to_owned(), engine: full, tuned: None, origin, lost, golden, start, checking })
 }

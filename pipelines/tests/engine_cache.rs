@@ -224,6 +224,37 @@ fn a_foreign_driver_or_version_is_told_with_both_values() {
 }
 
 #[test]
+fn what_was_kept_once_is_built_anew_for_another_version_also_where_nobody_asks_to_keep() {
+    let root = tempfile::tempdir().unwrap();
+    let provider = Provider::default();
+    let unasked = |key: &Key, model: &str| {
+        let mut said = Vec::new();
+        let wanted = Wanted {
+            key,
+            model_bytes: 1000,
+            keep: false,
+            load: &mut |folder| provider.load(model, folder),
+            check: &mut |_| Ok(None),
+        };
+        let mut tell = |event: Event<'_>| {
+            if let Event::Said(text) = event {
+                said.push(text.to_owned());
+            }
+        };
+        let opened = fresh(root.path()).open(wanted, &mut tell);
+        (origin((opened, Vec::new())), said)
+    };
+    assert_eq!(unasked(&key("a", "550"), "a"), ("unkept", vec![]));
+    open(&fresh(root.path()), &provider, &key("a", "550"), "a").0.unwrap();
+    let words = "engine cache: the entry there is was built for driver 550, here 570; built anew";
+    assert_eq!(unasked(&key("a", "570"), "a"), ("built", vec![words.to_owned()]));
+    assert_eq!(unasked(&key("a", "570"), "a"), ("found", vec![]));
+    // Of another model nobody had anything kept.
+    assert_eq!(unasked(&key("b", "570"), "b"), ("unkept", vec![]));
+    assert_eq!(entries(root.path()).len(), 2);
+}
+
+#[test]
 fn a_provider_that_writes_anew_without_a_word_is_caught() {
     let root = tempfile::tempdir().unwrap();
     let (provider, key) = (Provider::default(), key("a", "550"));
@@ -360,6 +391,28 @@ fn the_cache_keeps_what_fits_and_gives_up_what_was_not_used_for_longest() {
 }
 
 #[test]
+fn an_entry_without_a_readable_record_takes_room_and_is_given_up_first() {
+    let root = tempfile::tempdir().unwrap();
+    let provider = Provider::default();
+    // Each entry takes 707 bytes; the first loses its record.
+    let cache = || fresh(root.path()).bounded(1500);
+    open(&cache(), &provider, &key("a", "550"), "a").0.unwrap();
+    let unreadable = entries(root.path()).remove(0);
+    fs::write(unreadable.join("entry.json"), "{").unwrap();
+    let foreign = root.path().join("pictures");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("holiday.jpeg"), [0; 4096]).unwrap();
+    open(&cache(), &provider, &key("b", "550"), "b").0.unwrap();
+    assert!(unreadable.exists(), "there was room for both");
+    let (_, said) = open(&cache(), &provider, &key("c", "550"), "c");
+    let id = unreadable.file_name().unwrap().to_string_lossy();
+    assert!(said.iter().any(|s| s.contains(&*id) && s.contains("removed")), "{said:?}");
+    assert!(!unreadable.exists());
+    assert_eq!(origin(open(&cache(), &provider, &key("b", "550"), "b")), "found");
+    assert!(foreign.join("holiday.jpeg").exists(), "no entry, and not ours");
+}
+
+#[test]
 fn how_long_building_takes_is_only_said_of_what_was_built_before() {
     let root = tempfile::tempdir().unwrap();
     let provider = Provider::default();
@@ -368,6 +421,20 @@ fn how_long_building_takes_is_only_said_of_what_was_built_before() {
     assert_eq!(said(&key("b", "550"), "b"), ["building true"]);
     let other = Key { precision: "fp32".into(), shapes: "x".into(), ..key("a", "550") };
     assert_eq!(said(&other, "a"), ["building false"]);
+}
+
+#[test]
+fn an_engine_that_writes_nothing_was_to_be_kept_and_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = Wanted {
+        key: &key("a", "550"),
+        model_bytes: 1,
+        keep: true,
+        load: &mut |_| Ok("a"),
+        check: &mut |_| Ok(None),
+    };
+    let opened = fresh(root.path()).open(wanted, &mut |_| {}).unwrap();
+    assert_eq!((opened.origin, opened.lost.as_deref()), (Origin::Unkept, Some("the engine wrote nothing")));
 }
 
 #[test]
@@ -381,5 +448,6 @@ fn a_cache_that_cannot_be_used_costs_nothing_but_itself() {
     let opened = opened.unwrap();
     assert_eq!((opened.session.as_str(), opened.origin), ("a", Origin::Unkept));
     assert!(said[0].contains("cannot be used") && said[0].contains("nothing is kept"), "{said:?}");
+    assert!(opened.lost.unwrap().contains("cannot be used"));
     assert!(Cache::new(&root.path().join(".locks/below")).is_err());
 }

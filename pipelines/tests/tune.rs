@@ -174,6 +174,39 @@ fn a_tuning_is_measured_gone_by_and_left_where_something_else_would_run() {
     assert_eq!(place.run("tract", &[]).2, "tract/int8");
 }
 
+#[test]
+fn a_file_in_the_cache_that_is_not_what_was_written_is_said_and_made_anew() {
+    let place = Place::new();
+    let (tuned, _) = place.tune("tract");
+    let models = place.folder.path().join("cache/models");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&models).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "onnx"));
+    // What was fused, and int8 of it.
+    assert_eq!(files.len(), 2, "{files:?}");
+    let whole: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    let again = || {
+        let args = ["--calibrate", FRAMES, "--engine", "tract", "--samples", "16", "--rounds", "3", "--json"];
+        let out = place.tapetum(&[&["tune", &place.pipeline.to_string_lossy()], &args[..]].concat());
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{said}");
+        (serde_json::from_slice::<Value>(&out.stdout).unwrap()["tuned"].clone(), said)
+    };
+    for (file, whole) in files.iter().zip(&whole) {
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        std::fs::write(file, flipped).unwrap();
+    }
+    let (now, said) = again();
+    for (file, whole) in files.iter().zip(&whole) {
+        let name = file.file_name().unwrap().to_string_lossy();
+        assert!(said.contains(&format!("{name} is not what was written (SHA-256 ")), "{said}");
+        assert_eq!(&std::fs::read(file).unwrap(), whole, "{name}");
+    }
+    assert!(said.contains("classifier: ") && said.contains("; made anew"), "{said}");
+    assert_eq!(now["models"][0]["sha256"], tuned["models"][0]["sha256"]);
+    assert!(!again().1.contains("made anew"));
+}
+
 /// Whether ONNX Runtime is there.
 fn has_ort() -> bool {
     tapetum_parts::there("ort", backend::by_name("ort").unwrap().find()).is_some()

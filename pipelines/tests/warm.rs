@@ -334,6 +334,55 @@ fn the_cache_is_where_the_file_says_or_nowhere() {
     );
 }
 
+#[test]
+fn a_cache_that_cannot_be_written_fails_the_command_and_names_every_model() {
+    if !is_there("ort:cpu") {
+        return;
+    }
+    let stage = Stage::new();
+    let engines = stage.cache().join("engines");
+    // Nobody can make a folder of it, root neither; then nobody can lock an entry.
+    let spoil: [&dyn Fn(); 2] = [
+        &|| {
+            fs::create_dir_all(stage.cache()).unwrap();
+            fs::write(&engines, "").unwrap();
+        },
+        &|| {
+            fs::remove_file(&engines).unwrap();
+            assert_eq!(stage.warmed("ort").0, ["built", "built"]);
+            for entry in stage.entries() {
+                fs::remove_dir_all(entry).unwrap();
+            }
+            let locks: Vec<_> =
+                fs::read_dir(engines.join(".locks")).unwrap().map(|e| e.unwrap().path()).collect();
+            for lock in locks {
+                fs::remove_file(&lock).unwrap();
+                fs::create_dir(&lock).unwrap();
+            }
+        },
+    ];
+    for spoil in spoil {
+        spoil();
+        let out = stage.warm("ort").output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+        let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let failed = told["failed"].as_array().unwrap();
+        assert_eq!(failed.len(), 2, "{told}");
+        for (model, failed) in ["a", "b"].iter().zip(failed) {
+            let why = failed["why"].as_str().unwrap();
+            assert!(failed["model"] == *model && why.contains("could not be kept: cannot be used"), "{told}");
+        }
+        assert_eq!(told["models"][0]["origin"], "unkept");
+        assert!(told["models"][0]["golden_error"].is_number(), "it was checked all the same: {told}");
+        // Nothing to keep, nothing lost.
+        let out = stage.warm("tract").output().unwrap();
+        assert!(out.status.success(), "{}", said(&out));
+    }
+    let out = tapetum(&stage.cache(), &["warm", &stage.pipeline(), "--engine", "ort"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(shown.starts_with("a on ort:cpu/fp32: could not be kept, checked to "), "{shown}");
+}
+
 /// OpenVINO as published writes models for the CPU that it cannot read; with the reader beside it they are kept.
 #[test]
 fn openvino_keeps_what_it_can_take_again_and_says_what_it_cannot() {

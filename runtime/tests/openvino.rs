@@ -91,6 +91,16 @@ fn what_the_provider_refuses_is_told_in_its_words() {
     assert!(text.contains("openvino cannot run") && !text.contains(".cc:"), "{text}");
 }
 
+/// No NPU is at hand to see it refuse; but a provider that no longer knew the entry would go on as if nothing was said.
+#[test]
+fn the_entry_that_forbids_the_npus_own_fallback_is_one_that_the_provider_reads() {
+    let Some(engine) = openvino() else { return };
+    let library = engine.find().unwrap().library.unwrap();
+    let provider = std::fs::read(library.with_file_name("libonnxruntime_providers_openvino.so")).unwrap();
+    let entry = b"session.disable_cpu_ep_fallback";
+    assert!(provider.windows(entry.len()).any(|bytes| bytes == entry));
+}
+
 #[test]
 fn computes_int64_as_int32() {
     let Some(engine) = openvino() else { return };

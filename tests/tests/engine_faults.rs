@@ -156,6 +156,12 @@ fn the_next_engine_of_the_list_takes_over() {
     let last = faults["events"].as_array().unwrap().last().unwrap();
     assert_eq!((&last["change"], &last["engine"]), (&"took over".into(), &"ort:cpu/fp32".into()));
     assert!(last["why"].as_str().unwrap().contains("tract panicked running"), "{last}");
+    // What runs it now, beside what ran it at the start.
+    assert!(last["engine_version"].as_str().unwrap().starts_with("onnxruntime "), "{last}");
+    let nodes = last["nodes"].as_object().unwrap();
+    assert!(nodes.len() == 1 && nodes["cpu"].as_u64().unwrap() > 0, "{last}");
+    assert!(summary["models"]["look"]["engine_version"].as_str().unwrap().starts_with("tract "), "{summary}");
+    assert!(faults["events"][0].get("nodes").is_none(), "{faults}");
     let at = last["frame"].as_u64().unwrap() as usize;
     // Restarts wait until 1 and 5 seconds have passed; the clock moves when a frame is delivered, some frames after it began.
     assert!((5..=12).contains(&at), "{last}");

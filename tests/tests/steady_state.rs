@@ -76,8 +76,9 @@ fn in_pipeline(engine: &'static dyn Backend, cache: &Path, frames: usize) -> u64
 
 /// Allocations of the engine's own crate per run, all three models together.
 fn in_engine(engine: &'static dyn Backend, cache: &Path) -> u64 {
-    let models: Vec<_> =
+    let mut models: Vec<_> =
         std::fs::read_dir(cache.join("models")).unwrap().map(|e| e.unwrap().path()).collect();
+    models.retain(|file| file.extension().is_some_and(|end| end == "onnx"));
     assert_eq!(models.len(), 3);
     let per_run = models.iter().map(|model| {
         let name = model.file_name().unwrap().to_string_lossy().into_owned();

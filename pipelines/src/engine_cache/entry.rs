@@ -165,7 +165,8 @@ pub fn states(folder: &Path) -> io::Result<BTreeMap<String, State>> {
     Ok(found)
 }
 
-fn digest(path: &Path) -> io::Result<String> {
+/// SHA-256 of the file at `path`, 64 hexadecimal digits.
+pub fn digest(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut block = vec![0; 1 << 20];

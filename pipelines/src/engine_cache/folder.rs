@@ -141,11 +141,20 @@ impl Cache {
     /// Gives up entries, those not used for longest first, until all fit; not `keep`, and none that is in use. Their ids.
     pub(super) fn give_up(&self, keep: &str) -> Vec<String> {
         let mut entries: Vec<(SystemTime, u64, String)> = self
-            .records()
+            .names()
             .into_iter()
-            .map(|(id, record)| {
-                let used = fs::metadata(self.entry(&id).join(RECORD)).and_then(|m| m.modified());
-                (used.unwrap_or(SystemTime::UNIX_EPOCH), record.bytes(), id)
+            .filter_map(|id| {
+                let folder = self.entry(&id);
+                match entry::read(&folder) {
+                    _ if id.starts_with('.') => None,
+                    Ok(record) => {
+                        let used = fs::metadata(folder.join(RECORD)).and_then(|m| m.modified());
+                        Some((used.unwrap_or(SystemTime::UNIX_EPOCH), record.bytes(), id))
+                    }
+                    // Nobody takes it any more, so it goes first; but the folder may be one that other things lie in.
+                    Err(_) if is_id(&id) => Some((SystemTime::UNIX_EPOCH, size(&folder), id)),
+                    Err(_) => None,
+                }
             })
             .collect();
         entries.sort();
@@ -179,6 +188,17 @@ impl Cache {
         fs::rename(&entry, &old)?;
         fs::remove_dir_all(&old)
     }
+}
+
+/// Whether an entry may be called so.
+fn is_id(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What the files in `folder` take, in bytes.
+fn size(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|m| m.len()).sum()
 }
 
 impl Record {

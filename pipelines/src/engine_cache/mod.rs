@@ -17,6 +17,7 @@ mod folder;
 mod key;
 mod open;
 
+pub(crate) use entry::digest;
 pub use entry::{Record, Recorded, Unsound};
 pub use folder::Cache;
 pub use key::Key;

@@ -20,7 +20,8 @@ pub struct Wanted<'a, S> {
     pub key: &'a Key,
     /// Size of the model file, in bytes.
     pub model_bytes: u64,
-    /// Whether to keep what is built where there is no entry yet; a damaged one is built anew in any case.
+    /// Whether to keep what is built where there is no entry yet. In any case a damaged one is built anew, and one that was
+    /// built for something else here: whoever had it kept had not asked for one version or one processor.
     pub keep: bool,
     /// Makes the session: the engine takes what is in the folder, or fills it; without a folder it keeps nothing.
     pub load: &'a mut dyn FnMut(Option<&Path>) -> Result<S>,
@@ -38,6 +39,8 @@ pub struct Opened<S> {
     pub checking: Duration,
     /// Where it comes from.
     pub origin: Origin,
+    /// Why nothing is kept of it although it was to be.
+    pub lost: Option<String>,
 }
 
 /// Where a session comes from.
@@ -87,20 +90,20 @@ impl Cache {
     /// What loading or checking says of an engine that is newly built.
     pub fn open<S>(&self, wanted: Wanted<'_, S>, tell: &mut dyn FnMut(Event<'_>)) -> Result<Opened<S>> {
         let id = &wanted.key.digest()[..32];
-        if !wanted.keep && !self.entry(id).exists() {
+        let keep = wanted.keep || self.entry(id).exists() || self.kin(wanted.key).is_some();
+        if !keep {
             return unkept(wanted);
         }
         let _lock = match self.lock(id, tell) {
             Ok(lock) => lock,
             Err(e) => {
-                tell(Event::Said(&format!("engine cache: cannot be used: {e}; nothing is kept")));
-                return unkept(wanted);
+                let why = format!("cannot be used: {e}");
+                return lost(wanted, why, tell);
             }
         };
-        let Wanted { key, model_bytes, keep, load, check } = wanted;
+        let Wanted { key, model_bytes, load, check, .. } = wanted;
         match self.found(id, key, load, check) {
             Ok(opened) => return Ok(opened),
-            Err(Not::Missing) if !keep => return unkept(Wanted { key, model_bytes, keep, load, check }),
             Err(Not::Missing) => {
                 if let Some(difference) = self.kin(key) {
                     let why =
@@ -116,8 +119,8 @@ impl Cache {
             Err(Not::Bad(why)) => {
                 let estimate = self.estimate(key, model_bytes);
                 if let Err(e) = self.remove(id) {
-                    tell(Event::Said(&format!("engine cache: {why}, and cannot be removed: {e}")));
-                    return unkept(Wanted { key, model_bytes, keep, load, check });
+                    let why = format!("{why}, and cannot be removed: {e}");
+                    return lost(Wanted { key, model_bytes, keep, load, check }, why, tell);
                 }
                 tell(Event::Said(&format!("engine cache: {why}; built anew")));
                 tell(Event::Building(estimate));
@@ -157,7 +160,8 @@ impl Cache {
         let checking = begun.elapsed();
         self.trusted.borrow_mut().insert(id.to_owned());
         self.used(id);
-        Ok(Opened { session, golden, checking, origin: Origin::Found { bytes: record.bytes() } })
+        let origin = Origin::Found { bytes: record.bytes() };
+        Ok(Opened { session, golden, checking, origin, lost: None })
     }
 
     fn build<S>(
@@ -169,8 +173,7 @@ impl Cache {
         let building = match Building::new(self.passing(id, 0)) {
             Ok(building) => building,
             Err(e) => {
-                tell(Event::Said(&format!("engine cache: cannot be written: {e}; nothing is kept")));
-                return unkept(wanted);
+                return lost(wanted, format!("cannot be written: {e}"), tell);
             }
         };
         let begun = Instant::now();
@@ -186,27 +189,38 @@ impl Cache {
             entry::sync_folder(&building.0.parent().map(Path::to_path_buf).unwrap_or_default())?;
             Ok(Some(record))
         });
-        let origin = match kept {
+        let (origin, lost) = match kept {
             Ok(Some(record)) => {
                 for old in self.give_up(id) {
                     tell(Event::Said(&format!(
                         "engine cache: full; entry {old} was not used for longest, removed"
                     )));
                 }
-                Origin::Built { seconds, bytes: record.bytes() }
+                (Origin::Built { seconds, bytes: record.bytes() }, None)
             }
-            Ok(None) => Origin::Unkept,
+            Ok(None) => (Origin::Unkept, Some("the engine wrote nothing".to_owned())),
             Err(e) => {
-                tell(Event::Said(&format!("engine cache: cannot be written: {e}; nothing is kept")));
-                Origin::Unkept
+                let why = format!("cannot be written: {e}");
+                say_lost(&why, tell);
+                (Origin::Unkept, Some(why))
             }
         };
-        Ok(Opened { session, golden, checking, origin })
+        Ok(Opened { session, golden, checking, origin, lost })
     }
 }
 
 fn unkept<S>(wanted: Wanted<'_, S>) -> Result<Opened<S>> {
     without(wanted.load, wanted.check)
+}
+
+/// As [`unkept`], although it was to be kept.
+fn lost<S>(wanted: Wanted<'_, S>, why: String, tell: &mut dyn FnMut(Event<'_>)) -> Result<Opened<S>> {
+    say_lost(&why, tell);
+    Ok(Opened { lost: Some(why), ..unkept(wanted)? })
+}
+
+fn say_lost(why: &str, tell: &mut dyn FnMut(Event<'_>)) {
+    tell(Event::Said(&format!("engine cache: {why}; nothing is kept")));
 }
 
 /// Loads and checks a session of which nothing is kept.
@@ -220,7 +234,7 @@ pub fn without<S>(
     let mut session = load(None)?;
     let begun = Instant::now();
     let golden = check(&mut session)?;
-    Ok(Opened { session, golden, checking: begun.elapsed(), origin: Origin::Unkept })
+    Ok(Opened { session, golden, checking: begun.elapsed(), origin: Origin::Unkept, lost: None })
 }
 
 /// A folder that is removed unless it was renamed into its place.

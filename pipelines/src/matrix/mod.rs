@@ -107,7 +107,12 @@ pub struct Row {
     pub peak_share: Option<f64>,
 }
 
-/// Measures the models of `file`, which got `recorded` inputs (in their order), on every engine that `options` allow.
+/// Takes out of `file` what would make a row's number of threads a wrong one: OpenVINO's own, which come before those asked for.
+pub fn by_threads_asked_for(file: &mut PipelineFile) {
+    file.engines.openvino.threads = None;
+}
+
+/// Measures the models of `file` (see [`by_threads_asked_for`]), which got `recorded` inputs (in their order), on every engine that `options` allow.
 ///
 /// # Errors
 /// As [`tune::tune`].
@@ -131,7 +136,7 @@ pub fn measure(
         for &threads in &counts {
             rounds.go_on()?;
             tell(Step::Measuring("matrix product", engine.full_name(), "fp32"));
-            let peak = peak::matmul_peak(*engine, threads);
+            let peak = peak::matmul_peak(*engine, threads, &file.engines);
             let why_not = peak.as_ref().err().map(ToString::to_string);
             peaks.push(Peak { engine: name.clone(), threads, gflops: peak.ok(), why_not });
         }
@@ -262,6 +267,16 @@ mod tests {
         assert_eq!((rows[0].gflops, rows[0].peak_share), (Some(10.0), Some(0.2)));
         assert_eq!((rows[1].gflops, rows[1].peak_share), (Some(20.0), Some(0.2)));
         assert_eq!((rows[3].gflops, rows[3].peak_share), (None, None));
+    }
+
+    #[test]
+    fn openvinos_own_threads_do_not_come_before_those_of_a_row() {
+        let text = "[pipeline]\nname = \"p\"\n[engine.openvino]\nthreads = 3\ndevice = \"GPU\"\n\
+                    [[stage]]\nname = \"light\"\nkind = \"light\"\n";
+        let mut file = PipelineFile::parse(text.to_owned(), "p.toml".as_ref()).unwrap();
+        assert_eq!(file.engines.openvino.threads, Some(3));
+        by_threads_asked_for(&mut file);
+        assert_eq!((file.engines.openvino.threads, &*file.engines.openvino.device), (None, "GPU"));
     }
 
     #[test]

@@ -57,11 +57,7 @@ pub(super) fn write(json: &mut Json, run: &RunInfo, summary: &Summary) {
                     json.key("network").string(&model.network);
                     json.key("engine").string(&model.engine);
                     json.key("engine_version").string(&model.engine_version);
-                    json.key("nodes").object(|json| {
-                        for (provider, nodes) in &model.nodes {
-                            json.key(provider).integer(*nodes as u64);
-                        }
-                    });
+                    json.key("nodes").object(|json| nodes(json, &model.nodes));
                     json.key("engine_cache");
                     match model.origin {
                         Origin::Unkept => json.null(),
@@ -121,9 +117,18 @@ fn engine_faults(json: &mut Json, faults: &EngineFaults) {
                 json.key("change").string(event.change.name());
                 json.key("engine").string(&event.engine);
                 json.key("why").string(&event.why);
+                if let Some(successor) = &event.successor {
+                    json.key("engine_version").string(&successor.version);
+                    json.key("nodes").object(|json| nodes(json, &successor.nodes));
+                }
             });
         }
     });
+}
+
+/// How many nodes of a model each provider got.
+fn nodes(json: &mut Json, of: &[(String, usize)]) {
+    of.iter().for_each(|(provider, nodes)| json.key(provider).integer(*nodes as u64));
 }
 
 /// What became of the tiles of restored pictures.

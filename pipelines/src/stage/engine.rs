@@ -13,7 +13,7 @@ use tapetum_runtime::{
 };
 
 use crate::{
-    engine_fault::{Action, EngineChange, EngineEvent, Faults, is_fault},
+    engine_fault::{Action, EngineChange, EngineEvent, Faults, Successor, is_fault},
     models::shown_precision,
 };
 
@@ -196,7 +196,10 @@ impl Engine {
                     self.batch = (rescue.supply.batch)(engine);
                     rescue.supply.engine = engine;
                     rescue.faults = Faults::default();
-                    rescue.tell(EngineChange::TookOver, &self.name, rescue.why.clone());
+                    let version = engine.probe().unwrap_or_else(|_| engine.full_name().to_owned());
+                    let successor = Successor { version, nodes: session.placement().to_vec() };
+                    let why = rescue.why.clone();
+                    rescue.tell_of(EngineChange::TookOver, &self.name, why, Some(successor));
                     rescue.post.lock().engine = Some(self.name.clone());
                     self.session = Some(session);
                     return;
@@ -232,9 +235,13 @@ impl Rescue {
     }
 
     fn tell(&self, change: EngineChange, engine: &str, why: String) {
+        self.tell_of(change, engine, why, None);
+    }
+
+    fn tell_of(&self, change: EngineChange, engine: &str, why: String, successor: Option<Successor>) {
         let mut slip = self.post.lock();
         let (stage, frame) = (slip.stage, slip.frame);
-        slip.events.push(EngineEvent { stage, frame, change, engine: engine.into(), why });
+        slip.events.push(EngineEvent { stage, frame, change, engine: engine.into(), why, successor });
     }
 }
 

@@ -10,7 +10,10 @@ use tapetum_runtime::{
 };
 
 use super::tuned::ModelOnDisk;
-use crate::{models::OnDisk, prepare::hex};
+use crate::{
+    models::OnDisk,
+    prepare::{self, hex},
+};
 
 /// Makes each file once.
 pub struct Files<'a> {
@@ -20,6 +23,8 @@ pub struct Files<'a> {
     engine: &'static dyn Backend,
     cache: &'a Path,
     made: BTreeMap<&'static str, std::result::Result<OnDisk, String>>,
+    /// Why files that were there were not taken.
+    damaged: Vec<String>,
 }
 
 impl<'a> Files<'a> {
@@ -31,11 +36,12 @@ impl<'a> Files<'a> {
         engine: &'static dyn Backend,
         cache: &'a Path,
     ) -> Self {
-        Self { model, inputs, gate, engine, cache, made: BTreeMap::new() }
+        Self { model, inputs, gate, engine, cache, made: BTreeMap::new(), damaged: Vec::new() }
     }
 
     /// The file in `precision`, or for people why it could not be made: it does not pass, it has nothing to quantize. Made
-    /// anew only where model, inputs, gate, engine or this program differ from those of a file that is there.
+    /// anew only where model, inputs, gate, engine or this program differ from those of a file that is there, or where that
+    /// is not what was written.
     ///
     /// # Errors
     /// [`ErrorKind::Environment`] if the cache cannot be written or the engine fails.
@@ -56,7 +62,12 @@ impl<'a> Files<'a> {
         Ok(made)
     }
 
-    fn make(&self, precision: Precision, tell: &mut dyn FnMut(quantize::Step<'_>)) -> Result<OnDisk> {
+    /// Why files that were there were not taken, since this was asked last.
+    pub fn damaged(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.damaged)
+    }
+
+    fn make(&mut self, precision: Precision, tell: &mut dyn FnMut(quantize::Step<'_>)) -> Result<OnDisk> {
         let folder = self.cache.join("models");
         fs::create_dir_all(&folder).map_err(|e| {
             Error::new(ErrorKind::Environment, format!("{}: {e}", folder.display())).caused_by(e)
@@ -65,16 +76,13 @@ impl<'a> Files<'a> {
             self.model.path.file_stem().map_or_else(Default::default, |s| s.to_string_lossy().into_owned());
         let key = self.key()?;
         let path = folder.join(format!("{stem}-{}-{key}.onnx", precision.name()));
-        if !path.is_file() {
-            let engine = Some(self.engine.name().to_owned());
-            let options = QuantizeOptions { engine, gate: self.gate, ..QuantizeOptions::default() };
-            match precision {
-                Precision::Fp16 => {
-                    quantize::convert_fp16(&self.model.path, &path, self.inputs, &options, tell)?
-                }
-                _ => quantize::quantize(&self.model.path, &path, self.inputs, &options, tell)?,
-            };
-        }
+        let engine = Some(self.engine.name().to_owned());
+        let options = QuantizeOptions { engine, gate: self.gate, ..QuantizeOptions::default() };
+        let from = &self.model.path;
+        prepare::unless_whole(&path, &mut |why| self.damaged.push(why), || match precision {
+            Precision::Fp16 => quantize::convert_fp16(from, &path, self.inputs, &options, tell),
+            _ => quantize::quantize(from, &path, self.inputs, &options, tell),
+        })?;
         OnDisk::made_of(self.model, path)
     }
 

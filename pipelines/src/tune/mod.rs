@@ -50,6 +50,7 @@ use crate::{
     assemble::{self, Options, Plan, Progress},
     calibrate::Recorded,
     config::PipelineFile,
+    engine_cache::Event,
     load,
     loader::{Loader, Stock},
     models::{self, OnDisk},
@@ -260,6 +261,9 @@ impl Job<'_> {
                         tell(Step::Quantizing(name, rung.precision, step));
                     })?,
                 };
+                for why in made.damaged() {
+                    tell(Step::Preparing(Progress::Engine(name, "", Event::Said(&why))));
+                }
                 for &threads in threads {
                     let (at, model) = (self.at, model.clone());
                     let share = Share { threads, ..self.share };

@@ -10,7 +10,7 @@ use std::{
 use tapetum::{
     Accounting, Decision, Fate, Item, ModelInfo, PassedOver, RunInfo, Skip, Slot, SlotState, StageInfo,
     Summary,
-    engine_fault::{EngineChange, EngineEvent, EngineFaults},
+    engine_fault::{EngineChange, EngineEvent, EngineFaults, Successor},
     sink::{self, Sink},
     stage::{BreakUpTime, Interval},
 };
@@ -117,7 +117,15 @@ pub fn item(seq: u64, class: usize, radius: usize) -> Item {
 /// The second stage's engine failed.
 fn took_over(frame: u64) -> EngineEvent {
     let why = "the \"device\" was lost".into();
-    EngineEvent { stage: 1, frame, change: EngineChange::TookOver, engine: "tract/fp32".into(), why }
+    let successor = Successor { version: "tract 0.23.9".into(), nodes: vec![("tract".into(), 71)] };
+    EngineEvent {
+        stage: 1,
+        frame,
+        change: EngineChange::TookOver,
+        engine: "tract/fp32".into(),
+        why,
+        successor: Some(successor),
+    }
 }
 
 /// An item whose second stage failed, on another engine than at the start.

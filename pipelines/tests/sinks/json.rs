@@ -81,8 +81,8 @@ fn lines_and_summary_are_as_the_schemas_say() {
 
     let summary: Value = serde_json::from_str(&fabricate::text(dir.path(), "summary.json")).unwrap();
     assert_valid(&schema(include_str!("../../schema/summary.schema.json")), &summary);
-    let change =
-        json!({"frame": 13, "change": "took over", "engine": "tract/fp32", "why": "the \"device\" was lost"});
+    let change = json!({"frame": 13, "change": "took over", "engine": "tract/fp32", "why": "the \"device\" was lost",
+                        "engine_version": "tract 0.23.9", "nodes": {"tract": 71}});
     assert_eq!(summary["engine_faults"], json!({"rings": {"restarts": 3, "events": [change]}}));
     assert_eq!(summary["frames"]["dropped"]["stale"], 3);
     assert_eq!(summary["fps"], 9.833);

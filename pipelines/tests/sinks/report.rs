@@ -20,6 +20,7 @@ fn the_report_has_its_parts_and_names_are_escaped() {
         "3.90 s: greatest area, 1125 px",
         "dropped: stale",
         "failed: rings",
+        "frame 13: tract/fp32 (tract 0.23.9, 71 nodes on tract) took over: the &quot;device&quot; was lost",
         "not ort:cuda: no library &quot;libcudart&quot;",
         &run.digest,
     ] {

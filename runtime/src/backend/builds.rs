@@ -14,7 +14,7 @@ pub struct Builds {
     pub precision: Precision,
     /// The provider's options in its own words, those left out that change nothing in what is built.
     pub options: Vec<(String, String)>,
-    /// Why it cannot take again what it built, if it cannot: then keeping it is of no use.
+    /// Why what it built must not be taken again, if so: it cannot read it, or does not tell what it depends on.
     pub unreadable: Option<String>,
     /// Whether building takes so much longer than reading that it is to be kept unasked.
     pub slow: bool,

@@ -152,7 +152,7 @@ pub struct TensorRt {
     pub engine_cache: Option<PathBuf>,
     /// `timing_cache`: folder for timings of kernels, which make the next build shorter.
     pub timing_cache: Option<PathBuf>,
-    /// `context_models`: folder that gets `NAME_ctx.onnx`, a model file that holds the built engine.
+    /// `context_models`: folder that gets `NAME-DIGEST-PRECISION_ctx.onnx`, a model file that holds the built engine.
     pub context_models: Option<PathBuf>,
     /// `calibration`: name of an int8 calibration table in the engine cache; nothing: the model holds its scales.
     pub calibration: Option<String>,

@@ -86,6 +86,10 @@ impl Backend for Ort {
         let dispatch = provider.dispatch(options, &model)?;
         let mut builder =
             builder(&library.environment, options).map_err(|e| failed("configuring a session", e))?;
+        if let Some((key, value)) = provider.session_entry(&options.engines) {
+            builder =
+                builder.with_config_entry(key, value).map_err(|e| failed("configuring a session", e))?;
+        }
         let optimized = built::optimized(provider, options);
         let model = match &optimized {
             Some(path) if path.is_file() => ModelSource::Path(path),

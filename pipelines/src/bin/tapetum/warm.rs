@@ -81,6 +81,7 @@ fn line(warmed: &Warmed) -> String {
             (format!("built in {seconds:.1} s"), format!(", {} kept", table::bytes(bytes)))
         }
         Origin::Found { bytes } => ("found in the cache".to_owned(), format!(", {}", table::bytes(bytes))),
+        Origin::Unkept if warmed.lost.is_some() => ("could not be kept".to_owned(), String::new()),
         Origin::Unkept => ("nothing to keep".to_owned(), String::new()),
     };
     let tuned =

@@ -34,7 +34,11 @@ pub(super) fn builds(provider: Provider, found: &Found, engines: &EngineOptions)
             // A by-product that needs the model's name, and changes nothing in the engine.
             options.engines.tensorrt.context_models = None;
             let settings = provider::tensorrt(&options, &ModelSource::Bytes(&[]))?;
-            (settings, Device::Nvidia(engines.tensorrt.device), tensorrt_version(), true)
+            let version = tensorrt_version(path);
+            if version.is_none() {
+                unreadable = Some(NO_VERSION.to_owned());
+            }
+            (settings, Device::Nvidia(engines.tensorrt.device), version, true)
         }
         _ => return Ok(None),
     };
@@ -65,6 +69,10 @@ pub(super) fn optimized(provider: Provider, options: &LoadOptions) -> Option<Pat
 const NO_FRONTEND: &str = "this OpenVINO writes compiled models for the CPU and cannot read them: they hold a graph in \
                            its own format, whose reader (libopenvino_ir_frontend) is not in the build";
 
+/// Said of a TensorRT that cannot be asked: after an upgrade its engines would pass for those of the new one.
+const NO_VERSION: &str = "TensorRT does not tell its version (getInferLibVersion of libnvinfer.so.10), on which its engines \
+                          depend";
+
 fn has_ir_frontend(onnxruntime: &Path) -> bool {
     let entries = onnxruntime.parent().and_then(|folder| std::fs::read_dir(folder).ok());
     let mut names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
@@ -92,17 +100,26 @@ fn openvino_version(onnxruntime: &Path) -> Option<String> {
     found.pop()
 }
 
-/// TensorRT's own number: 101300 is 10.13.0. Its library is loaded by now, with the provider.
-fn tensorrt_version() -> Option<String> {
-    use libloading::os::unix::{Library, RTLD_LAZY};
-    /// glibc's and musl's `RTLD_NOLOAD`: found only if it is loaded already.
-    const RTLD_NOLOAD: i32 = 4;
-    // SAFETY: nothing is loaded, so no initialiser runs.
-    let library = unsafe { Library::open(Some("libnvinfer.so.10"), RTLD_LAZY | RTLD_NOLOAD) }.ok()?;
-    // SAFETY: `getInferLibVersion` takes nothing and returns a 32-bit integer in every release of TensorRT.
-    let version = unsafe { library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion\0") }.ok()?;
-    // SAFETY: as above.
-    Some(unsafe { version() }.to_string())
+/// TensorRT's library, by the name under which the provider is linked to it.
+const TENSORRT: &str = "libnvinfer.so.10";
+
+/// TensorRT's own number: 101300 is 10.13.0. ONNX Runtime loads it with the first session only, and the key of what that
+/// session builds is wanted before; so it is opened here, where the loader finds it for the provider too.
+fn tensorrt_version(onnxruntime: &Path) -> Option<String> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    let beside = onnxruntime.with_file_name(TENSORRT);
+    [Path::new(TENSORRT), &beside].into_iter().find_map(|file| {
+        // SAFETY: opening a library runs its initialisers. It is the one that the provider is linked to, and about to be run.
+        let library = unsafe { Library::open(Some(file), RTLD_NOW | RTLD_LOCAL) }.ok()?;
+        // SAFETY: `getInferLibVersion` takes nothing and returns a 32-bit integer in every release of TensorRT.
+        let version = unsafe { library.get::<unsafe extern "C" fn() -> i32>(b"getInferLibVersion\0") }
+            .ok()
+            // SAFETY: as above.
+            .map(|version| unsafe { version() }.to_string());
+        // Not unloaded to be loaded again with the first session.
+        std::mem::forget(library);
+        version
+    })
 }
 
 #[cfg(test)]
@@ -131,6 +148,10 @@ mod tests {
         assert_eq!(tensorrt.precision.name(), "fp16");
         assert!(tensorrt.options.contains(&("trt_fp16_enable".into(), "1".into())), "{tensorrt:?}");
         assert!(tensorrt.versions.contains(&("onnxruntime".into(), "1.31.1".into())), "{tensorrt:?}");
+        // Whether the machine has one or not: with a version it is kept, without one it is not.
+        let version = tensorrt.versions.iter().find(|(name, _)| name == "tensorrt").unwrap();
+        assert_eq!(tensorrt.unreadable.is_some(), version.1 == "unknown", "{tensorrt:?}");
+        assert!(tensorrt.unreadable.as_ref().is_none_or(|why| why.contains("version")), "{tensorrt:?}");
         // A folder is not what an engine depends on, a context model is not what it is.
         engines.tensorrt.context_models = Some("/ctx".into());
         assert_eq!(of(Provider::TensorRt, &engines).unwrap(), tensorrt);
@@ -160,6 +181,30 @@ mod tests {
         assert!(!has_ir_frontend(&library));
         std::fs::write(folder.join("libopenvino_ir_frontend.so.2541"), "").unwrap();
         assert!(has_ir_frontend(&library));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+    /// A library with TensorRT's one symbol, as the loader finds it beside ONNX Runtime before any session is made.
+    #[test]
+    fn tensorrt_is_asked_for_its_version_before_the_first_session() {
+        let folder = std::env::temp_dir().join(format!("tapetum-tensorrt-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let library = folder.join("libonnxruntime.so.1.31.1");
+        let code = folder.join("nvinfer.c");
+        // With another TensorRT on the machine, that is the one.
+        let own = tensorrt_version(&library);
+        std::fs::write(&code, "int getInferLibVersion(void) { return 101402; }\n").unwrap();
+        let made = std::process::Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([folder.join(TENSORRT), code])
+            .status();
+        match made {
+            Ok(status) if status.success() => {
+                let expected = own.or(Some("101402".to_owned()));
+                assert_eq!(tensorrt_version(&library), expected);
+            }
+            // Whoever builds this has one, under whatever name.
+            _ => println!("no C compiler called cc: nothing to ask"),
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

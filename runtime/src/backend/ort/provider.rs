@@ -1,12 +1,19 @@
 //! The execution providers: their names, their libraries, and our options in their words.
 
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Result,
     backend::{
         LoadOptions, ModelSource,
-        options::{ArenaGrowth, ConvSearch, Precision},
+        options::{ArenaGrowth, ConvSearch, EngineOptions, Precision},
     },
 };
 
@@ -81,6 +88,14 @@ impl Provider {
     /// Whether it compiles a model for given shapes.
     pub(super) fn compiles(self) -> bool {
         matches!(self, Self::OpenVino | Self::TensorRt)
+    }
+
+    /// What the session itself is told beside the provider's options. OpenVINO takes a model that its NPU cannot compile to
+    /// its own CPU plugin, in fp32, and is credited with the nodes all the same; this entry forbids it. ONNX Runtime reads
+    /// it too, and then refuses every node that is left to its CPU kernels.
+    pub(super) fn session_entry(self, engines: &EngineOptions) -> Option<(&'static str, &'static str)> {
+        let npu = self == Self::OpenVino && engines.openvino.device.split('.').next() == Some("NPU");
+        npu.then_some(("session.disable_cpu_ep_fallback", "1"))
     }
 
     /// The provider with its options, for a session; nothing for the CPU, which every session has. An error of the
@@ -211,14 +226,31 @@ pub(super) fn tensorrt(options: &LoadOptions, model: &ModelSource<'_>) -> Result
         let ModelSource::Path(path) = model else {
             return Err(Error::config("context_models needs the model from a file, not from memory"));
         };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         settings.extend([
             ("trt_dump_ep_context_model", flag(true)),
-            ("trt_ep_context_file_path", folder(&models.join(format!("{stem}_ctx.onnx")))?),
-            ("trt_ep_context_embed_mode", "0".to_owned()),
+            ("trt_ep_context_file_path", folder(&models.join(context_name(path, own.precision)?))?),
+            // The engine in the file itself. Beside it, the file would name the place in the engine cache where it was built,
+            // which is renamed when it is whole, and TensorRT's provider takes no absolute path again.
+            ("trt_ep_context_embed_mode", "1".to_owned()),
         ]);
     }
     Ok(settings)
+}
+
+/// `tf-net-0123456789ab-fp16_ctx.onnx`, by the digest of the model: others may be called as it is, in another folder.
+fn context_name(model: &Path, precision: Precision) -> Result<String> {
+    let unreadable = |e: io::Error| Error::config(format!("{}: {e}", model.display())).caused_by(e);
+    let mut file = File::open(model).map_err(unreadable)?;
+    let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block).map_err(unreadable)? {
+            0 => break,
+            n => digest.update(&block[..n]),
+        }
+    }
+    let short: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(format!("{stem}-{short}-{}_ctx.onnx", precision.name()))
 }
 
 fn flag(on: bool) -> String {
@@ -230,7 +262,7 @@ fn bytes(mib: usize) -> String {
 }
 
 /// A path as a provider takes it: whole, and a text.
-fn folder(path: &std::path::Path) -> Result<String> {
+fn folder(path: &Path) -> Result<String> {
     let whole = std::path::absolute(path)
         .map_err(|e| Error::config(format!("{}: {e}", path.display())).caused_by(e))?;
     whole
@@ -242,7 +274,7 @@ fn folder(path: &std::path::Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Profile, options::EngineOptions};
+    use crate::backend::Profile;
 
     fn value<'s>(settings: &'s Settings, key: &str) -> Option<&'s str> {
         settings.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
@@ -263,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn an_npu_may_not_hand_the_model_to_the_cpu() {
+        let mut engines = EngineOptions::default();
+        for (device, forbidden) in [("CPU", false), ("GPU.1", false), ("NPU", true), ("NPU.0", true)] {
+            engines.openvino.device = device.into();
+            let entry = Provider::OpenVino.session_entry(&engines);
+            assert_eq!(entry.is_some(), forbidden, "{device}");
+            assert!(entry.is_none_or(|entry| entry == ("session.disable_cpu_ep_fallback", "1")));
+            assert_eq!(Provider::TensorRt.session_entry(&engines), None);
+        }
+    }
+
+    #[test]
     fn its_own_threads_come_before_the_plan() {
         let mut engines = EngineOptions::default();
         engines.openvino.threads = Some(2);
@@ -271,15 +315,40 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_bytes_and_context_models_are_one_file_per_model() {
+    fn a_limit_is_bytes() {
         let mut engines = EngineOptions::default();
         engines.cuda.memory_limit_mib = Some(2048);
-        engines.tensorrt.context_models = Some("/cache".into());
         let options = LoadOptions { engines, ..LoadOptions::default() };
         assert_eq!(value(&cuda(&options), "gpu_mem_limit"), Some("2147483648"));
-        let settings = tensorrt(&options, &ModelSource::Path("/m/tf-net.onnx".as_ref())).unwrap();
-        assert_eq!(value(&settings, "trt_ep_context_file_path"), Some("/cache/tf-net_ctx.onnx"));
+    }
+
+    #[test]
+    fn a_context_model_holds_its_engine_and_is_one_file_per_model_and_precision() {
+        let root = std::env::temp_dir().join(format!("tapetum-context-{}", std::process::id()));
+        let model = |folder: &str, text: &str| {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+            std::fs::write(root.join(folder).join("net.onnx"), text).unwrap();
+            root.join(folder).join("net.onnx")
+        };
+        let models = [model("a", "one"), model("b", "another")];
+        let mut options =
+            LoadOptions { keep: Some("/kept/.entry.building".into()), ..LoadOptions::default() };
+        options.engines.tensorrt.context_models = Some("/cache".into());
+        let mut files = std::collections::BTreeSet::new();
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            options.engines.tensorrt.precision = precision;
+            for model in &models {
+                let settings = tensorrt(&options, &ModelSource::Path(model)).unwrap();
+                assert_eq!(value(&settings, "trt_ep_context_embed_mode"), Some("1"));
+                files.insert(value(&settings, "trt_ep_context_file_path").unwrap().to_owned());
+            }
+        }
+        assert_eq!(files.len(), 4, "{files:?}");
+        // The SHA-256 of "one" begins so.
+        assert!(files.contains("/cache/net-7692c3ad3540-fp16_ctx.onnx"), "{files:?}");
         assert!(tensorrt(&options, &ModelSource::Bytes(&[])).is_err());
+        assert!(tensorrt(&options, &ModelSource::Path(&root.join("none.onnx"))).is_err());
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tapetum_models::peak::{cost_of_file, matmul_peak};
 use tapetum_runtime::backend::{
-    BACKENDS, Backend, Cores, LoadOptions, ModelSource, Precision, Session, by_name,
+    BACKENDS, Backend, Cores, EngineOptions, LoadOptions, ModelSource, Precision, Session, by_name,
 };
 use tapetum_runtime::contract::golden;
 use tapetum_runtime::{Error, Result, Tensor};
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     if model == "peak" {
         let engine = by_name(&args.next().ok_or_else(usage)?)?;
         let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
-        println!("{}", matmul_peak(engine, threads)?);
+        println!("{}", matmul_peak(engine, threads, &EngineOptions::default())?);
         return Ok(());
     }
     let threads = args.next().and_then(|t| t.parse().ok()).unwrap_or(2);
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     }
     println!("{model}, input {shape:?}, {threads} threads, {rounds} interleaved rounds; milliseconds\n");
     let work = cost_of_file(Path::new(&model), std::slice::from_ref(&shape))?;
-    let peak = matmul_peak(runners[0].engine, threads)?;
+    let peak = matmul_peak(runners[0].engine, threads, &EngineOptions::default())?;
     println!(
         "{:.2} GMAC; a matrix product reaches {peak:.0} GFLOP/s on {}\n",
         work.macs as f64 / 1e9,

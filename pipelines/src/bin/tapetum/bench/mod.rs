@@ -11,7 +11,7 @@ mod run;
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use tapetum::{calibrate, tune};
+use tapetum::{calibrate, matrix::by_threads_asked_for, tune};
 use tapetum_runtime::Result;
 
 use crate::play;
@@ -65,9 +65,12 @@ struct MatrixArgs {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = args.pipeline.read()?;
+    let mut file = args.pipeline.read()?;
     match &args.matrix.engines {
-        Some(engines) => matrix::run(args, &file, engines),
+        Some(engines) => {
+            by_threads_asked_for(&mut file);
+            matrix::run(args, &file, engines)
+        }
         None => run::run(args, &file),
     }
 }
