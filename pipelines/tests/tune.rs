@@ -155,6 +155,10 @@ fn a_tuning_is_measured_gone_by_and_left_where_something_else_would_run() {
     write(&file, &other);
     place.is_untuned("tract", &[], "tract was tract 0.0.1 then, it is tract 0.");
     let mut other = faster.clone();
+    other["engines"][0]["runs_with"]["instructions"] = json!("abacus");
+    write(&file, &other);
+    place.is_untuned("tract", &[], "tract: instructions was abacus then, it is ");
+    let mut other = faster.clone();
     other["machine"]["cpu"] = json!("Another CPU");
     write(&file, &other);
     place.is_untuned("tract", &[], "measured on another machine (Another CPU");
