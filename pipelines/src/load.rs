@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tapetum_runtime::{
     Error, Result,
-    backend::{Backend, Cores, Session},
+    backend::{Backend, Session},
 };
 
 use crate::{
@@ -62,9 +62,6 @@ pub(crate) fn load<'a>(
             let net = match spec.model.zip(post.clone()) {
                 None => None,
                 Some((at, post)) => {
-                    // Other pipelines' models run on the same cores.
-                    let share = hub
-                        .map_or(share, |hub| Share { threads: hub.limits().threads, cores: Cores::Shared });
                     let model = Model { backend: loader.backend(), others, stock, at, share };
                     let (engine, how) = match hub {
                         None => model.own(loader, post, tell),
