@@ -46,7 +46,7 @@ pub use choose::{Allowed, choose};
 pub use ladder::PRECISIONS;
 pub use machine::Machine;
 pub(crate) use measure::Rounds;
-pub(crate) use recall::{Recalled, in_fp32, recall};
+pub(crate) use recall::{Recalled, command, in_fp32, recall};
 use tuned::{EngineMeasured, ModelMeasured, Tuned, VERSION};
 
 use crate::{

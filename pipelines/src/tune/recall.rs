@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Decision,
-    assemble::Plan,
+    assemble::{self, Options, Plan},
     config::{Choice, PipelineFile},
     models::OnDisk,
 };
@@ -125,6 +125,18 @@ fn same_version(
         }
         then => Err(format!("{name} was {} then, it is {now} now", then.map_or("unknown", |(then, _)| then))),
     }
+}
+
+/// The command whose tuning holds for a run of `file` as `plan` says. It names the plan, for the one that fits what it
+/// measures on may be another: files and cameras are planned differently, and shared models once more.
+pub(crate) fn command(file: &PipelineFile, options: &Options, plan: &Plan) -> String {
+    let (path, Plan { workers, threads, .. }) = (file.path.display(), plan);
+    let mut out = format!("tapetum tune {path} --calibrate SRC --workers {workers} --threads {threads}");
+    let choice = assemble::choice(file, options);
+    if choice != assemble::choice(file, &Options::default()) {
+        out += &format!(" --engine {}", choice.words());
+    }
+    out
 }
 
 /// Every model in fp32, whatever the options of the engines say.
