@@ -267,7 +267,8 @@ fn a_camera_is_recorded_until_ctrl_c_and_what_came_until_then_is_measured() {
     assert!(begun, "it does not say how to go on");
     std::thread::sleep(Duration::from_secs(2));
     // SAFETY: a plain system call on our own child, which has not been waited for.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    let sent = unsafe { libc::kill(i32::try_from(child.id()).unwrap(), libc::SIGINT) };
+    assert_eq!(sent, 0);
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success(), "{}", out.status);
     let told: Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -163,7 +163,10 @@ fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
         }
         None => println!("\nnothing can be chosen: no engine runs every model"),
     }
-    println!("wrote {}; `run --engine auto --precision auto` goes by it", path.display());
+    println!(
+        "wrote {}; `run --engine auto --precision auto` with as many threads goes by it",
+        path.display()
+    );
 }
 
 fn row(candidate: &Candidate, picked: bool, gate: Option<f64>) -> Vec<String> {
