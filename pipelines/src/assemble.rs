@@ -186,8 +186,7 @@ struct Assembly<'a, 'o> {
 impl<'a> Assembly<'a, '_> {
     /// No tuning holds, for the reason `why`.
     fn untuned(&mut self, why: &str, models: &[OnDisk]) {
-        let path = self.file.path.display();
-        let why = format!("{why}; to measure: tapetum tune {path} --calibrate SRC");
+        let why = format!("{why}; to measure: {}", tune::command(self.file, self.options, &self.plan));
         let one =
             |model: &OnDisk| Decision { tuned: None, why: why.clone(), fp32_sha256: model.sha256.clone() };
         self.decisions = models.iter().map(one).collect();

@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use tapetum_runtime::{
     Error, Result,
-    backend::{Backend, Cores, Session},
+    backend::{Backend, Session},
 };
 
 use crate::{
     assemble::Progress,
     config::{PipelineFile, StageSpec},
     engine_cache::{Opened, Origin},
-    hub::{Hub, Key, Made, Make},
+    hub::{Hub, Key, Made, Make, News},
     loader::{Loader, Stock},
     models::shown_precision,
     plan::{Plan, Share},
@@ -62,10 +62,8 @@ pub(crate) fn load<'a>(
             let net = match spec.model.zip(post.clone()) {
                 None => None,
                 Some((at, post)) => {
-                    // Other pipelines' models run on the same cores.
-                    let share = hub
-                        .map_or(share, |hub| Share { threads: hub.limits().threads, cores: Cores::Shared });
-                    let model = Model { backend: loader.backend(), others, stock, at, share };
+                    let news = hub.and_then(|hub| hub.news());
+                    let model = Model { backend: loader.backend(), others, stock, at, share, news };
                     let (engine, how) = match hub {
                         None => model.own(loader, post, tell),
                         Some(hub) => hub.join(model.key(), model.again(), post),
@@ -95,6 +93,8 @@ struct Model<'m> {
     stock: &'m Arc<Stock>,
     at: usize,
     share: Share,
+    /// Who hears of it when it is loaded by another thread, or again.
+    news: Option<&'m Arc<News>>,
 }
 
 impl Model<'_> {
@@ -112,12 +112,13 @@ impl Model<'_> {
 
     /// What it may be loaded from again.
     fn supply(&self) -> Supply {
-        let (again, at, share) = (self.stock.clone(), self.at, self.share);
+        let (again, at, share, news) = (self.stock.clone(), self.at, self.share, self.news.cloned());
         Supply {
             proves: self.stock.model(at).contract.golden.is_some(),
             load: Box::new(move |backend| {
-                let loader = Loader::new(backend, again.clone(), false, &mut |_| {})?;
-                Ok(loader.session(at, share, &mut |_| {})?.session)
+                let mut tell = telling(news.as_ref());
+                let loader = Loader::new(backend, again.clone(), false, &mut tell)?;
+                Ok(loader.session(at, share, &mut tell)?.session)
             }),
             engine: self.backend,
             others: self.others.to_vec(),
@@ -139,15 +140,24 @@ impl Model<'_> {
     /// Makes sessions of it from now on.
     fn again(&self) -> Make {
         let (backend, others, stock) = (self.backend, self.others.to_vec(), self.stock.clone());
-        let (at, share) = (self.at, self.share);
+        let (at, share, news) = (self.at, self.share, self.news.cloned());
         Box::new(move || {
-            let post = Post::new(0);
-            let model = Model { backend, others: &others, stock: &stock, at, share };
-            let loader = Loader::new(backend, stock.clone(), false, &mut |_| {})?;
-            let (engine, ran) = model.own(&loader, post.clone(), &mut |_| {})?;
+            let (post, mut tell) = (Post::new(0), telling(news.as_ref()));
+            let model = Model { backend, others: &others, stock: &stock, at, share, news: news.as_ref() };
+            let loader = Loader::new(backend, stock.clone(), false, &mut tell)?;
+            let (engine, ran) = model.own(&loader, post.clone(), &mut tell)?;
             let network = stock.model(at).contract.network.name.clone();
             Ok(Made { engine, post, ran, network })
         })
+    }
+}
+
+/// Hands on what a load tells, if anybody listens.
+fn telling(news: Option<&Arc<News>>) -> impl FnMut(Progress<'_>) {
+    move |step| {
+        if let Some(news) = news {
+            news.step(step);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::{
 /// waits. A camera leaves most of the time between two frames idle; threads that spin through it take a core from the
 /// rest for a millisecond or two of each result. Threads that spin on after a run ([`Cores::Own`]) are never planned:
 /// the next stage's model needs their core, and where there is none the source does.
+///
+/// Models that pipelines share run with the threads of their hub, on cores that the others' models use, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What happens when frames come faster than they are worked on.
@@ -53,8 +55,11 @@ impl Plan {
         let policy = options.queue.or(file.queue).unwrap_or(by_source);
         let usual = if policy == Policy::Block { cores } else { cores.min(2) };
         let workers = options.workers.or(file.workers).unwrap_or(usual).max(1);
-        let threads = options.threads.or(file.threads).unwrap_or((cores / workers).max(1));
-        let in_turn = workers == 1 && threads <= cores && !live && policy == Policy::Block;
+        // A shared model runs as its hub says, whoever asks; a tuning that is gone by must have been for that.
+        let hub = options.hub.as_ref().map(|hub| hub.limits().threads);
+        let own = || options.threads.or(file.threads).unwrap_or((cores / workers).max(1));
+        let threads = hub.unwrap_or_else(own);
+        let in_turn = workers == 1 && threads <= cores && !live && policy == Policy::Block && hub.is_none();
         let shared_with = if in_turn { Cores::InTurn } else { Cores::Shared };
         let waiting = file.queue_size.unwrap_or(if policy == Policy::Block { 4 } else { 1 });
         Self { policy, workers, threads, cores: shared_with, waiting }
@@ -73,9 +78,12 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, sync::Arc, time::Duration};
+
+    use tapetum_runtime::clock::Monotonic;
 
     use super::*;
+    use crate::hub::{self, Hub};
 
     fn plan(cores: usize, options: &Options, live: bool) -> Plan {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tf-collab.toml");
@@ -114,5 +122,18 @@ mod tests {
         assert_eq!(plan(4, &with(1, 4, Some(Policy::Block)), true).cores, Cores::Shared);
         assert_eq!(plan(4, &with(1, 4, Some(Policy::Latest)), false).cores, Cores::Shared);
         assert_eq!(plan(4, &Options::default(), false).cores, Cores::Shared);
+    }
+    #[test]
+    fn shared_models_run_with_the_threads_of_their_hub() {
+        let limits = hub::Limits { runs: 4, threads: 3, batch: 8, wait: Duration::ZERO };
+        let options = Options {
+            hub: Some(Hub::new(limits, Arc::new(Monotonic::start()))),
+            workers: Some(1),
+            threads: Some(5),
+            ..Options::default()
+        };
+        for live in [true, false] {
+            assert_eq!(plan(8, &options, live).share(), Share { threads: 3, cores: Cores::Shared });
+        }
     }
 }

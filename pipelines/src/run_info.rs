@@ -1,5 +1,7 @@
 //! What is known about a run before its first frame: names, labels and provenance.
 
+use serde::Serialize;
+
 use crate::engine_cache::Origin;
 
 /// A run as sinks see it.
@@ -54,7 +56,7 @@ pub struct ModelInfo {
 }
 
 /// Why a model runs on its engine in its precision, where that was left to a tuning.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Decision {
     /// When it was measured, as RFC 3339; `None`: no tuning holds, and it runs as without one, in fp32.
     pub tuned: Option<String>,

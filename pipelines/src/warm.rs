@@ -49,6 +49,8 @@ pub struct Outcome {
     pub passed_over: Vec<PassedOver>,
     /// Why no tuning holds, if engine or precision were left to one.
     pub untuned: Option<String>,
+    /// What measures: for a file as source, then for a camera where that is planned otherwise.
+    pub to_measure: Vec<String>,
 }
 
 /// Builds, keeps and checks every model that a stage of `file` runs: what a tuning chose, where engine or precision are left
@@ -70,10 +72,13 @@ pub fn warm(
     let precision = options.precision.or(file.precision);
     let lower = precision == Some(PrecisionChoice::Auto);
     let cache = options.cache.as_deref();
+    let mut to_measure =
+        [false, true].map(|live| tune::command(file, options, &Plan::new(file, options, live))).to_vec();
+    to_measure.dedup();
     let mut work = Work {
         file,
         plan: Plan::new(file, options, false),
-        outcome: Outcome { failed: Vec::new(), passed_over: Vec::new(), untuned: None },
+        outcome: Outcome { failed: Vec::new(), passed_over: Vec::new(), untuned: None, to_measure },
         done,
         tell,
     };

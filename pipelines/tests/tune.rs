@@ -1,10 +1,20 @@
 //! Precision and engine left to `tapetum tune`, as a user meets it: measured, gone by, and never silently not gone by.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tapetum_runtime::backend;
+use tapetum::{
+    Decision,
+    assemble::{Options, assemble},
+    config::{Choice, PipelineFile},
+    flow::Policy,
+    hub::{Hub, Limits},
+};
+use tapetum_runtime::{backend, clock::Monotonic};
 
 /// A cache, a pipeline of one classifier, and where results go.
 struct Place {
@@ -44,6 +54,31 @@ impl Place {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let told: Value = serde_json::from_slice(&out.stdout).expect("one JSON object");
         (told["tuned"].clone(), PathBuf::from(told["file"].as_str().unwrap()))
+    }
+
+    /// Calls what a run that is untuned for the reason `why` says is to be called.
+    fn follow(&self, why: &str) {
+        let (_, command) = why.split_once("to measure: tapetum ").expect("a command");
+        let words = command.lines().next().unwrap_or_default().split(' ');
+        let args: Vec<&str> = words.map(|word| if word == "SRC" { FRAMES } else { word }).collect();
+        let out = self.tapetum(&[&args, &["--samples", "8", "--rounds", "2"][..]].concat());
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// Why it runs as it does in a daemon whose models get so many threads.
+    fn decision(&self, threads: usize) -> Decision {
+        let limits = Limits { runs: 1, threads, batch: 1, wait: Duration::ZERO };
+        let options = Options {
+            hub: Some(Hub::new(limits, Arc::new(Monotonic::start()))),
+            workers: Some(1),
+            queue: Some(Policy::Latest),
+            usual: Some(Choice::FirstOf(["tract", "ort"].map(str::to_owned).to_vec())),
+            cache: Some(self.folder.path().join("cache")),
+            ..Options::default()
+        };
+        let file = PipelineFile::read(&self.pipeline).unwrap();
+        let pipeline = assemble(&file, &options, "camera", true, &mut |_| {}).unwrap();
+        pipeline.info.stages[0].model.as_ref().unwrap().decision.clone().unwrap()
     }
 
     /// What a run on `engine` shows at its start, what stands in its summary about the model, and a frame's engine.
@@ -155,6 +190,10 @@ fn a_tuning_is_measured_gone_by_and_left_where_something_else_would_run() {
     write(&file, &other);
     place.is_untuned("tract", &[], "tract was tract 0.0.1 then, it is tract 0.");
     let mut other = faster.clone();
+    other["engines"][0]["runs_with"]["instructions"] = json!("abacus");
+    write(&file, &other);
+    place.is_untuned("tract", &[], "tract: instructions was abacus then, it is ");
+    let mut other = faster.clone();
     other["machine"]["cpu"] = json!("Another CPU");
     write(&file, &other);
     place.is_untuned("tract", &[], "measured on another machine (Another CPU");
@@ -205,6 +244,70 @@ fn a_file_in_the_cache_that_is_not_what_was_written_is_said_and_made_anew() {
     assert!(said.contains("classifier: ") && said.contains("; made anew"), "{said}");
     assert_eq!(now["models"][0]["sha256"], tuned["models"][0]["sha256"]);
     assert!(!again().1.contains("made anew"));
+}
+
+#[test]
+fn shared_models_go_by_a_tuning_for_the_threads_of_their_hub() {
+    let place = Place::new();
+    // As no plan for a source would have it on this machine.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores + 1;
+    let untuned = place.decision(threads);
+    assert_eq!(untuned.tuned, None);
+    let told = format!("state.toml --calibrate SRC --workers 1 --threads {threads} --engine tract,ort");
+    assert!(untuned.why.ends_with(&told), "{}", untuned.why);
+    place.follow(&untuned.why);
+    let tuned = place.decision(threads);
+    assert!(tuned.tuned.is_some(), "{}", tuned.why);
+    // All cores: what one run alone would get.
+    let other = place.decision(cores);
+    assert_eq!(other.tuned, None);
+    let told = format!("model \"classifier\" ran with {threads} threads then, {cores} now");
+    assert!(other.why.contains(&told), "{}", other.why);
+}
+
+#[test]
+fn what_an_untuned_run_says_is_to_be_called_makes_it_a_tuned_one() {
+    let place = Place::new();
+    let plan = ["--workers", "3", "--threads", "2"];
+    let (shown, model, _) = place.run("tract", &plan);
+    assert_eq!(model["decision"]["tuned"], Value::Null);
+    let (_, why) = shown.split_once("untuned: ").unwrap();
+    place.follow(why);
+    let (_, model, _) = place.run("tract", &plan);
+    assert!(model["decision"]["tuned"].is_string(), "{model}");
+
+    let pipeline = place.pipeline.to_string_lossy();
+    let out = place.tapetum(&["warm", &pipeline, "--engine", "tract", "--workers", "4", "--threads", "5"]);
+    let shown = String::from_utf8_lossy(&out.stdout).into_owned();
+    let (_, why) = shown.split_once("untuned: ").unwrap();
+    assert!(why.contains("--workers 4 --threads 5\n"), "{why}");
+}
+
+#[test]
+fn a_camera_is_recorded_until_ctrl_c_and_what_came_until_then_is_measured() {
+    let place = Place::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapetum"));
+    command
+        .arg("tune")
+        .arg(&place.pipeline)
+        .args(["--calibrate", "loop:synthetic:eye?frames=24&size=160x120"]);
+    command.args(["--engine", "tract", "--samples", "8", "--rounds", "2", "--json"]);
+    command.env("TAPETUM_CACHE", place.folder.path().join("cache"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let begun = lines.any(|line| line.contains("Ctrl-C ends the recording"));
+    assert!(begun, "it does not say how to go on");
+    std::thread::sleep(Duration::from_secs(2));
+    // SAFETY: a plain system call on our own child, which has not been waited for.
+    let sent = unsafe { libc::kill(i32::try_from(child.id()).unwrap(), libc::SIGINT) };
+    assert_eq!(sent, 0);
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", out.status);
+    let told: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let model = &told["tuned"]["models"][0];
+    assert!(model["runs"].as_u64().unwrap() > 0 && model["judged"].as_u64().unwrap() > 0, "{model}");
+    assert!(told["tuned"]["chosen"].is_object(), "{told}");
 }
 
 /// Whether ONNX Runtime is there.

@@ -85,6 +85,11 @@ impl Choice {
             Self::Auto => &ALL,
         }
     }
+
+    /// As on the command line.
+    pub fn words(&self) -> String {
+        if *self == Self::Auto { "auto".to_owned() } else { self.names().join(",") }
+    }
 }
 
 impl PipelineFile {

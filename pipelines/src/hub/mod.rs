@@ -10,6 +10,7 @@
 //! more runs go on at once than there are permits: more only take the cores from each other.
 
 mod desk;
+mod news;
 mod permits;
 mod worker;
 
@@ -22,10 +23,11 @@ use tapetum_runtime::{Error, Result, clock::Clock};
 
 use crate::{
     load::Ran,
-    site::status::ModelStatus,
+    site::{daemon::Tell, status::ModelStatus},
     stage::{Engine, engine::Post},
 };
 use desk::Desk;
+pub(crate) use news::News;
 use permits::Permits;
 use worker::Queue;
 
@@ -48,6 +50,8 @@ pub struct Hub {
     permits: Permits,
     clock: Arc<dyn Clock>,
     models: Mutex<Vec<Weak<Shared>>>,
+    /// Told what becomes of the models, if anybody listens.
+    news: Option<Arc<News>>,
     /// Held while a model loads, which may take minutes; `models` never is, so that the status can always be told.
     joining: Mutex<()>,
 }
@@ -97,6 +101,15 @@ impl std::fmt::Debug for Hub {
 impl Hub {
     /// A hub without models.
     pub fn new(limits: Limits, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with(limits, clock, None)
+    }
+
+    /// As [`Hub::new`]; `tell` hears what becomes of the models while they are loaded, then and later.
+    pub fn telling(limits: Limits, clock: Arc<dyn Clock>, tell: Tell) -> Arc<Self> {
+        Self::with(limits, clock, Some(Arc::new(News::new(tell))))
+    }
+
+    fn with(limits: Limits, clock: Arc<dyn Clock>, news: Option<Arc<News>>) -> Arc<Self> {
         let limits = Limits {
             runs: limits.runs.max(1),
             threads: limits.threads.max(1),
@@ -107,9 +120,15 @@ impl Hub {
             limits: Mutex::new(limits),
             permits: Permits::new(limits.runs),
             clock,
+            news,
             models: Mutex::default(),
             joining: Mutex::default(),
         })
+    }
+
+    /// Who hears what becomes of the models.
+    pub(crate) fn news(&self) -> Option<&Arc<News>> {
+        self.news.as_ref()
     }
 
     /// Those in force.

@@ -238,6 +238,7 @@ mod tests {
             engines: vec![EngineMeasured {
                 engine: "ort:cuda".into(),
                 engine_version: None,
+                runs_with: Default::default(),
                 why_not: Some("no GPU".into()),
             }],
             models: vec![ModelRows {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tapetum_runtime::latency::Histogram;
 
 use super::message::{rfc3339, rfc3339_or_null};
-use crate::source::supervised::SourceHealth;
+use crate::{Decision, source::supervised::SourceHealth};
 
 /// The whole site.
 #[derive(Clone, Debug, Serialize)]
@@ -199,6 +199,8 @@ pub struct StageStatus {
     pub engine: Option<String>,
     /// Engines that were asked for first, with why they do not run.
     pub passed_over: Vec<(String, String)>,
+    /// Why its model was loaded there and so, where that was left to a tuning; also why none holds.
+    pub decision: Option<Decision>,
     /// What was done about engines that failed, the last in words.
     pub engine_faults: u64,
     /// In words.

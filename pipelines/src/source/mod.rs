@@ -187,7 +187,8 @@ fn elsewhere(spec: &str) -> Option<Opened> {
         return None;
     }
     let cameras = ["rtsp", "rtsps", "http", "https"];
-    if !rest.starts_with("//") && !rest.contains('@') && !cameras.iter().any(|c| kind.eq_ignore_ascii_case(c)) {
+    if !rest.starts_with("//") && !rest.contains('@') && !cameras.iter().any(|c| kind.eq_ignore_ascii_case(c))
+    {
         return None;
     }
     let kind = if kind.bytes().all(|b| b.is_ascii_alphanumeric()) { kind } else { "…" };

@@ -168,6 +168,7 @@ mod tests {
         let engine = |name: &str| EngineMeasured {
             engine: name.into(),
             engine_version: Some(format!("{name} 1")),
+            runs_with: Default::default(),
             why_not: None,
         };
         Tuned {

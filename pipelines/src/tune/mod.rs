@@ -8,6 +8,7 @@
 //!
 //! | File | Holds |
 //! |---|---|
+//! | `engine` | what an engine runs with |
 //! | `ladder` | which precisions an engine can be asked for |
 //! | `files` | int8 and fp16 files of a model, in the cache |
 //! | `measure` | candidates beside fp32, and their times |
@@ -20,6 +21,7 @@
 //! | `recall` | what a run makes of them |
 
 mod choose;
+mod engine;
 mod files;
 mod ladder;
 mod machine;
@@ -30,6 +32,7 @@ mod store;
 pub mod tuned;
 mod work;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -43,7 +46,7 @@ pub use choose::{Allowed, choose};
 pub use ladder::PRECISIONS;
 pub use machine::Machine;
 pub(crate) use measure::Rounds;
-pub(crate) use recall::{Recalled, in_fp32, recall};
+pub(crate) use recall::{Recalled, command, in_fp32, recall};
 use tuned::{EngineMeasured, ModelMeasured, Tuned, VERSION};
 
 use crate::{
@@ -146,7 +149,7 @@ pub(crate) fn figures(
     assemble::any_is_there(&choice)?;
     let models = models::on_disk(file, options.cache.as_deref(), &mut |step| tell(Step::Preparing(step)))?;
     let stock = Stock::new(file, models.clone(), Some(&cache));
-    let (engines, there) = engines(choice.names())?;
+    let (engines, there) = engines(choice.names(), &file.engines)?;
     let reference = reference()?;
     let mut measured = Vec::with_capacity(models.len());
     for (at, model) in models.iter().enumerate() {
@@ -186,16 +189,18 @@ pub(crate) type Named = (String, &'static dyn Backend);
 
 /// Every engine of `names`, and those of them that run here. They are probed in this order: the first that is there
 /// decides which ONNX Runtime is loaded, here as in a run.
-fn engines(names: &[String]) -> Result<(Vec<EngineMeasured>, Vec<Named>)> {
+fn engines(names: &[String], options: &EngineOptions) -> Result<(Vec<EngineMeasured>, Vec<Named>)> {
     let (mut told, mut there) = (Vec::new(), Vec::new());
     for name in names {
         let engine = backend::by_name(name)?;
         let probe = engine.probe();
         let why_not = probe.as_ref().err().map(ToString::to_string);
+        let mut runs_with = BTreeMap::new();
         if why_not.is_none() {
+            runs_with = engine::runs_with(engine, options);
             there.push((name.clone(), engine));
         }
-        told.push(EngineMeasured { engine: name.clone(), engine_version: probe.ok(), why_not });
+        told.push(EngineMeasured { engine: name.clone(), engine_version: probe.ok(), runs_with, why_not });
     }
     Ok((told, there))
 }

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use tapetum_runtime::backend::{self, Backend, Precision};
+use tapetum_runtime::backend::{self, Backend, EngineOptions, Precision};
 
 use super::{
     Machine,
     choose::{Allowed, candidate, choose},
-    engine_options, gate_of, ladder, share_of, store,
+    engine, engine_options, gate_of, ladder, share_of, store,
     tuned::Tuned,
 };
 use crate::{
     Decision,
-    assemble::Plan,
+    assemble::{self, Options, Plan},
     config::{Choice, PipelineFile},
     models::OnDisk,
 };
@@ -72,7 +72,7 @@ fn apply(
     let gate = |name: &str| gate_of(file, name);
     let chosen = choose(tuned, &Allowed { engines: choice.names(), lower, gate: &gate })?;
     let engine = backend::by_name(&chosen.engine).map_err(|e| e.to_string())?;
-    same_version(tuned, &chosen.engine, engine, choice)?;
+    same_version(tuned, &chosen.engine, engine, choice, &file.engines)?;
     let mut recalled =
         Recalled { name: chosen.engine.clone(), engine, models: Vec::new(), decisions: Vec::new() };
     for ((model, measured), picked) in models.iter().zip(&tuned.models).zip(&chosen.models) {
@@ -109,17 +109,34 @@ fn same_version(
     name: &str,
     engine: &'static dyn Backend,
     choice: &Choice,
+    options: &EngineOptions,
 ) -> Result<(), String> {
     if name.starts_with("ort") {
         let others = choice.names().iter().filter(|n| n.starts_with("ort"));
         others.filter_map(|n| backend::by_name(n).ok()).find(|other| other.probe().is_ok());
     }
     let now = engine.probe().map_err(|e| e.to_string())?;
-    let then = tuned.engines.iter().find(|e| e.engine == name).and_then(|e| e.engine_version.as_deref());
-    match then {
-        Some(then) if then == now => Ok(()),
-        then => Err(format!("{name} was {} then, it is {now} now", then.unwrap_or("unknown"))),
+    let measured = tuned.engines.iter().find(|e| e.engine == name);
+    match measured.and_then(|e| Some((e.engine_version.as_deref()?, &e.runs_with))) {
+        Some((then, runs_with)) if then == now => {
+            // The same ONNX Runtime may have another library of its provider beside it, and another driver.
+            engine::difference(runs_with, &engine::runs_with(engine, options))
+                .map_or(Ok(()), |what| Err(format!("{name}: {what}")))
+        }
+        then => Err(format!("{name} was {} then, it is {now} now", then.map_or("unknown", |(then, _)| then))),
     }
+}
+
+/// The command whose tuning holds for a run of `file` as `plan` says. It names the plan, for the one that fits what it
+/// measures on may be another: files and cameras are planned differently, and shared models once more.
+pub(crate) fn command(file: &PipelineFile, options: &Options, plan: &Plan) -> String {
+    let (path, Plan { workers, threads, .. }) = (file.path.display(), plan);
+    let mut out = format!("tapetum tune {path} --calibrate SRC --workers {workers} --threads {threads}");
+    let choice = assemble::choice(file, options);
+    if choice != assemble::choice(file, &Options::default()) {
+        out += &format!(" --engine {}", choice.words());
+    }
+    out
 }
 
 /// Every model in fp32, whatever the options of the engines say.

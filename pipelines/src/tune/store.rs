@@ -90,7 +90,8 @@ pub fn save(tuned: &Tuned, cache: &Path) -> Result<PathBuf> {
     };
     fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
     let mut digest = Sha256::new();
-    let engines = tuned.engines.iter().map(|e| format!("{} {:?}", e.engine, e.engine_version));
+    let engines =
+        tuned.engines.iter().map(|e| format!("{} {:?} {:?}", e.engine, e.engine_version, e.runs_with));
     let models = tuned.models.iter().map(|m| format!("{} {} {}", m.name, m.sha256, m.threads));
     let machine = format!("{:?} {}", tuned.machine, tuned.engine_options);
     for part in [tuned.pipeline.clone(), machine].into_iter().chain(engines).chain(models) {
@@ -206,7 +207,12 @@ mod tests {
             machine: machine(cpu),
             engine_options: "o".into(),
             reference: "r".into(),
-            engines: vec![EngineMeasured { engine: "e".into(), engine_version: None, why_not: None }],
+            engines: vec![EngineMeasured {
+                engine: "e".into(),
+                engine_version: None,
+                runs_with: Default::default(),
+                why_not: None,
+            }],
             models: vec![ModelMeasured {
                 name: "net".into(),
                 sha256: sha256.into(),
@@ -275,7 +281,7 @@ mod tests {
         // An older one has other fields: it is told as older, not as broken.
         fs::write(folder.join("c.json"), r#"{"version": 1, "pipeline": "eyes/1"}"#).unwrap();
         let why = find(&wanted("aa", "x"), cache.path()).unwrap_err();
-        assert!(why.contains("c.json: version 1 of the format, this build reads 2; measure again"), "{why}");
+        assert!(why.contains("c.json: version 1 of the format, this build reads 3; measure again"), "{why}");
         save(&tuned("aa", "x", "2030"), cache.path()).unwrap();
         assert!(find(&wanted("aa", "x"), cache.path()).is_ok());
     }

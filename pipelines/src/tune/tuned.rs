@@ -1,6 +1,6 @@
 //! What tuning measured, as it is kept: one JSON file per pipeline, machine and plan of threads.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tapetum_runtime::quality::Figure;
@@ -8,7 +8,7 @@ use tapetum_runtime::quality::Figure;
 use super::Machine;
 
 /// The version of the file that this build writes, and the only one that it reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// All figures of a tuning; what is chosen follows from them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct EngineMeasured {
     pub engine: String,
     /// Name and version of what runs; `None`: it cannot run here.
     pub engine_version: Option<String>,
+    /// Versions of the other libraries that it runs with and its device with the driver, by name, as far as they can be
+    /// told.
+    pub runs_with: BTreeMap<String, String>,
     /// Why it cannot run.
     pub why_not: Option<String>,
 }

@@ -6,6 +6,7 @@ mod broker;
 #[path = "../http/certificate.rs"]
 mod certificate;
 mod door;
+mod engines;
 mod hostile;
 mod models;
 mod outputs;

@@ -22,6 +22,7 @@ use tapetum::site::{
     },
 };
 use tapetum::{
+    Decision,
     recording::{
         format::{Encoding, Ended, Head, RunHead},
         part::Part,
@@ -143,11 +144,17 @@ fn status() -> SiteStatus {
         kind,
         engine: engine.map(str::to_owned),
         passed_over: vec![],
+        decision: None,
         engine_faults: 0,
         last_engine_fault: None,
         took: latency(ms),
     };
     let mut detect = stage("detect", "detect", Some("ort:cpu/fp32"), &[8, 9, 12, 30]);
+    detect.decision = Some(Decision {
+        tuned: None,
+        why: "nothing is recorded; to measure: tapetum tune".into(),
+        fp32_sha256: "ab".repeat(32),
+    });
     detect.passed_over.push(("ort:cuda".into(), "no device was found".into()));
     let camera = |name: &str, state, why: Option<&str>| CameraStatus {
         name: name.into(),

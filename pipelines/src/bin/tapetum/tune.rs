@@ -4,6 +4,7 @@
 //! but a choice for this machine.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use clap::Args as ClapArgs;
 use serde_json::json;
@@ -24,7 +25,8 @@ use crate::{outcome, play, print_json, quantize, table};
 pub struct Args {
     #[command(flatten)]
     pipeline: play::PipelineArgs,
-    /// Frames to calibrate with and to judge by: video file, image folder or glob, or synthetic:KIND.
+    /// Frames to calibrate with and to judge by: video file, image folder or glob, synthetic:KIND, or a camera, which is
+    /// recorded until Ctrl-C.
     #[arg(short, long, value_name = "SRC")]
     calibrate: String,
     /// Inputs kept of each model; half of them calibrate, the other half judges.
@@ -75,7 +77,8 @@ pub fn show(spinner: &Spinner, step: Step<'_>) {
     }
 }
 
-/// Runs the pipeline in fp32 over a source; what its models got, the source's name, and whether it is live.
+/// Runs the pipeline in fp32 over a source; what its models got, the source's name, and whether it is live. A live one
+/// does not end by itself: Ctrl-C ends the recording, and another one what comes then.
 pub fn record(
     file: &PipelineFile,
     options: &tapetum::assemble::Options,
@@ -87,12 +90,20 @@ pub fn record(
     let info = source.info().clone();
     let recorders = calibrate::recorders(file, most);
     let pipeline = play::load(file, &calibrate::recording(options, &recorders), &info, quiet)?;
+    let stop = play::stop_flag()?;
+    if info.live {
+        // Also where nothing else is said: nobody would know how to go on.
+        eprintln!("recording what the models get of {}; Ctrl-C ends the recording", info.name);
+    }
     let played = play::play(&pipeline, source, Vec::new(), quiet)?;
     outcome::verdict(&played, played.summary.frames.delivered)?;
-    if played.summary.interrupted {
-        return Err(Error::new(ErrorKind::Environment, "interrupted: nothing was measured"));
-    }
     let recorded = calibrate::recorded(&recorders);
+    if played.summary.interrupted {
+        if !info.live || recorded.iter().all(|model| model.inputs.is_empty()) {
+            return Err(Error::new(ErrorKind::Environment, "interrupted: nothing was measured"));
+        }
+        stop.store(false, Ordering::SeqCst);
+    }
     if !quiet {
         for (model, recorded) in file.models.iter().zip(&recorded) {
             let (kept, runs) = (recorded.inputs.len(), table::thousands(recorded.runs));
@@ -152,7 +163,10 @@ fn print(tuned: &Tuned, path: &Path, file: &PipelineFile) {
         }
         None => println!("\nnothing can be chosen: no engine runs every model"),
     }
-    println!("wrote {}; `run --engine auto --precision auto` goes by it", path.display());
+    println!(
+        "wrote {}; `run --engine auto --precision auto` with as many threads goes by it",
+        path.display()
+    );
 }
 
 fn row(candidate: &Candidate, picked: bool, gate: Option<f64>) -> Vec<String> {

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         outcome.passed_over.iter().for_each(|p| println!("passed over {}: {}", p.engine, p.why));
         if let Some(why) = &outcome.untuned {
-            println!("untuned: {why}; to measure: tapetum tune {} --calibrate SRC", file.path.display());
+            println!("untuned: {why}; to measure: {}", outcome.to_measure.join("; for cameras: "));
         }
     }
     match outcome.failed.as_slice() {

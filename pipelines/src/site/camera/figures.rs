@@ -79,6 +79,7 @@ impl Figures {
                     kind: stage.kind,
                     engine: stage.model.as_ref().map(|m| m.engine.clone()),
                     passed_over: passed_over.map(|p| (p.engine.clone(), p.why.clone())).collect(),
+                    decision: stage.model.as_ref().and_then(|m| m.decision.clone()),
                     engine_faults: 0,
                     last_engine_fault: None,
                     took,

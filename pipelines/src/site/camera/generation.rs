@@ -15,7 +15,7 @@ use tapetum_runtime::{Error, Result};
 use super::{CameraCore, Lent, Publisher};
 use crate::{
     RunInfo,
-    assemble::{self, Options, Pipeline},
+    assemble::{self, Options, Pipeline, Progress},
     executor::{self, Outcome, Run},
     recording::format::{ModelHead, RunHead},
     site::config::CameraSpec,
@@ -103,7 +103,13 @@ struct Life {
 impl Life {
     fn live(&self, options: &Options, say: &SyncSender<Result<()>>, my_turn: &Receiver<()>) {
         let source = self.camera.feed().state.health().info.name;
-        let pipeline = match assemble::assemble(&self.spec.pipeline, options, &source, true, &mut |_| {}) {
+        let news = options.hub.as_ref().and_then(|hub| hub.news());
+        let mut tell = |step: Progress<'_>| {
+            if let Some(news) = news {
+                news.step(step);
+            }
+        };
+        let pipeline = match assemble::assemble(&self.spec.pipeline, options, &source, true, &mut tell) {
             Ok(pipeline) => pipeline,
             Err(e) => return say.send(Err(e)).unwrap_or_default(),
         };
@@ -112,6 +118,9 @@ impl Life {
             return;
         }
         self.camera.figures.begin(&pipeline.info);
+        if let Some(news) = news {
+            news.decided(&self.camera.name, &pipeline.info);
+        }
         if let Some(watcher) = &mut *super::lock(&self.camera.watcher) {
             watcher.looks_at(&pipeline.info);
         }

@@ -112,7 +112,7 @@ impl Inner {
         let asked = lock(&self.file).limits != new.limits;
         let anew =
             asked && (had.threads != limits.threads || had.batch != limits.batch || limits.runs > had.runs);
-        (limits, anew.then(|| Hub::new(limits, self.clock.clone())))
+        (limits, anew.then(|| self.new_hub(limits)))
     }
 
     /// Begins to load what has changed, and the cameras that are new; all of them if models are loaded anew.

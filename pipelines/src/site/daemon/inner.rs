@@ -20,7 +20,7 @@ use crate::{
     assemble::Options,
     cpu,
     flow::Policy,
-    hub::Hub,
+    hub::{Hub, Limits},
     site::{
         camera::{Keeper, Shared},
         config::{
@@ -91,7 +91,8 @@ impl Inner {
         let outlets = Arc::new(Outlets::open(&file)?);
         let machine = Machine::new(root, file.board.clone(), file.limits.hot_fps);
         tell(Level::Info, &machine.words());
-        let hub = Hub::new(file.limits.of_models(file.cameras.len(), machine.threads()), clock.clone());
+        let limits = file.limits.of_models(file.cameras.len(), machine.threads());
+        let hub = Hub::telling(limits, clock.clone(), tell.clone());
         let config = ConfigStatus {
             path: file.path.display().to_string(),
             sha256: file.sha256.clone(),
@@ -165,6 +166,11 @@ impl Inner {
 
     pub fn tell(&self, level: Level, what: &str) {
         (self.tell)(level, what);
+    }
+
+    /// For models that are loaded beside those in force.
+    pub fn new_hub(&self, limits: Limits) -> Arc<Hub> {
+        Hub::telling(limits, self.clock.clone(), self.tell.clone())
     }
 
     /// Looks after the cameras, and after the files of the configuration.
