@@ -22,6 +22,7 @@ export function camera(one) {
   const frames = one.frames;
   const engine = (stage) => [stage.engine ?? "–",
     ...stage.passed_over.map(([name, why]) => h("div", { class: "quiet" }, `not ${name}: ${why}`)),
+    stage.decision ? h("div", { class: "quiet" }, stage.decision.why) : null,
     stage.engine_faults ? h("div", { class: "warn" }, `⚠ ${count(stage.engine_faults)} faults; last: ${stage.last_engine_fault ?? "–"}`) : null];
   return [
     list([
