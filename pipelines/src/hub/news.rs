@@ -88,7 +88,10 @@ mod tests {
     use super::*;
     use crate::{ModelInfo, StageInfo};
 
-    fn news() -> (News, Arc<Mutex<Vec<(Level, String)>>>) {
+    /// What was told, in order.
+    type Told = Arc<Mutex<Vec<(Level, String)>>>;
+
+    fn news() -> (News, Told) {
         let told: Arc<Mutex<Vec<_>>> = Arc::default();
         let log = told.clone();
         let tell = move |level, what: &str| log.lock().unwrap().push((level, what.to_owned()));

@@ -183,6 +183,7 @@ mod tests {
         assert!(has_ir_frontend(&library));
         std::fs::remove_dir_all(folder).unwrap();
     }
+
     /// A library with TensorRT's one symbol, as the loader finds it beside ONNX Runtime before any session is made.
     #[test]
     fn tensorrt_is_asked_for_its_version_before_the_first_session() {
@@ -203,7 +204,7 @@ mod tests {
                 assert_eq!(tensorrt_version(&library), expected);
             }
             // Whoever builds this has one, under whatever name.
-            _ => println!("no C compiler called cc: nothing to ask"),
+            _ => tapetum_parts::missing("cc", "no C compiler of that name makes a library to ask"),
         }
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -195,7 +195,7 @@ impl Shelf {
     fn remove(&mut self, key: &Key) -> Option<Went> {
         let bytes = self.kept.remove(key)?;
         let (id, place) = key;
-        if !self.kept.range((id.clone(), PathBuf::new())..).next().is_some_and(|((next, _), _)| next == id) {
+        if self.kept.range((id.clone(), PathBuf::new())..).next().is_none_or(|((next, _), _)| next != id) {
             self.ours.remove(id);
         }
         let snapshot = is_snapshot(place);
