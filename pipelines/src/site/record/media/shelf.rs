@@ -186,9 +186,11 @@ impl Shelf {
     /// Removes the oldest. `None` if there is nothing that could be. What was there before us and is of a time after `now` was made
     /// before the clock was set back: it is older than all that has been made since, whatever its name says, and goes first.
     pub fn remove_oldest(&mut self, now: SystemTime) -> Option<Went> {
-        let ahead = |(id, _): &&Key| !self.ours.contains(id) && id::time(id).is_some_and(|time| time > now);
-        let first = self.kept.keys().next();
-        let key = self.kept.keys().find(ahead).or(first)?.clone();
+        let ahead = |(id, _): &&Key| id::time(id).is_some_and(|time| time > now);
+        // Ids sort by time: only the last ones are looked at, of which there are hardly ever any.
+        let strange =
+            self.kept.keys().rev().take_while(ahead).filter(|(id, _)| !self.ours.contains(id)).last();
+        let key = strange.or(self.kept.keys().next())?.clone();
         self.remove(&key)
     }
 
